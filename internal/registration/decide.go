@@ -1,0 +1,210 @@
+package registration
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"fairway.dev/fairway/internal/service"
+)
+
+// Decide compares what the pods of a node ask for with what the registry
+// holds. Equal input gives an equal plan, in whatever order it is listed.
+func Decide(in Input) Plan {
+	d := decision{in: in, pods: map[string]PodState{}, wanted: map[string]wish{}}
+	for _, pod := range in.Pods {
+		d.pods[pod.Pod.UID] = pod
+		if _, gone := in.Gone[pod.Pod.UID]; gone || pod.Ended {
+			continue
+		}
+		for _, instance := range pod.Instances {
+			d.wanted[instance.ID] = wish{instance: instance, pod: pod}
+		}
+	}
+
+	for _, entry := range in.Entries {
+		id := entry.Instance.ID
+		w, wanted := d.wanted[id]
+		delete(d.wanted, id)
+		switch {
+		case entry.Cluster != in.Cluster || entry.Node != in.Node:
+			d.foreign(entry, wanted)
+		case wanted:
+			d.update(entry, w)
+		default:
+			d.unwanted(entry)
+		}
+	}
+
+	for _, w := range d.wanted { // those that have no entry yet
+		if !w.pod.Terminating {
+			d.op(Register, w.instance, "not registered yet")
+		}
+	}
+
+	slices.SortFunc(d.plan.Ops, func(a, b Op) int {
+		return cmp.Or(cmp.Compare(a.phase(), b.phase()), cmp.Compare(a.Instance.ID, b.Instance.ID))
+	})
+	slices.SortFunc(d.plan.Held, func(a, b Held) int {
+		return cmp.Compare(a.Entry.Instance.ID, b.Entry.Instance.ID)
+	})
+	return d.plan
+}
+
+// phase is the op's place in the plan. Status comes before membership (I4), and
+// taking clients away from what leaves comes before anything else, because it
+// cannot wait.
+func (o Op) phase() int {
+	switch {
+	case o.Kind == SetHealth && o.Instance.Health == service.Critical:
+		return 0
+	case o.Kind == Register:
+		return 1
+	case o.Kind == SetHealth:
+		return 2
+	default:
+		return 3
+	}
+}
+
+// wish is an instance that a pod asks for.
+type wish struct {
+	instance service.Instance
+	pod      PodState
+}
+
+// decision is one run of Decide.
+type decision struct {
+	in     Input
+	pods   map[string]PodState // by UID
+	wanted map[string]wish     // by instance ID; what has an entry is taken out
+	plan   Plan
+}
+
+func (d *decision) op(kind Kind, instance service.Instance, reason string) {
+	d.plan.Ops = append(d.plan.Ops, Op{Kind: kind, Instance: instance, Reason: reason})
+}
+
+// foreign counts an entry that is not ours, and refuses its ID to a pod that
+// asks for it.
+func (d *decision) foreign(entry Entry, wanted bool) {
+	d.plan.Foreign++
+	if !wanted {
+		return
+	}
+	if d.plan.Refused == nil {
+		d.plan.Refused = map[string]string{}
+	}
+	d.plan.Refused[entry.Instance.ID] = fmt.Sprintf(
+		"the registry holds an entry of this ID that belongs to cluster %q, node %q; this is cluster %q, node %q",
+		entry.Cluster, entry.Node, d.in.Cluster, d.in.Node)
+}
+
+// update brings an entry to what its pod asks for.
+func (d *decision) update(entry Entry, w wish) {
+	if !entry.HasCheck {
+		d.op(Register, w.instance, strings.Join(append(differences(entry.Instance, w.instance), noCheck), "; "))
+		return
+	}
+	if diff := differences(entry.Instance, w.instance); len(diff) > 0 {
+		d.op(Register, w.instance, strings.Join(diff, "; "))
+	}
+	d.follow(entry, w.instance, w.pod)
+}
+
+// unwanted decides about an entry of ours that no pod asks for.
+func (d *decision) unwanted(entry Entry) {
+	uid := entry.Instance.Pod.UID
+	proof, gone := d.in.Gone[uid]
+	pod, present := d.pods[uid]
+	switch {
+	case gone:
+		d.leave(entry, "pod is gone: "+proof)
+	case !present && uid == "":
+		d.hold(entry, "the entry names no pod UID, so nothing can prove that its pod is gone")
+	case !present:
+		d.hold(entry, fmt.Sprintf("pod %s (UID %s) is not on the list, and nothing proves that it is gone",
+			entry.Instance.Pod, uid))
+	case pod.Ended:
+		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"))
+	case pod.Incomplete:
+		instance := entry.Instance
+		instance.Health, instance.Notes = pod.Health, pod.Notes
+		if !entry.HasCheck {
+			d.op(Register, instance, noCheck)
+			return
+		}
+		d.follow(entry, instance, pod)
+	default:
+		d.leave(entry, fmt.Sprintf("the pod does not declare service %q any more", entry.Instance.Name))
+	}
+}
+
+// follow gives a checked entry the health of its pod.
+func (d *decision) follow(entry Entry, instance service.Instance, pod PodState) {
+	if entry.Instance.Health == instance.Health {
+		return
+	}
+	d.op(SetHealth, instance, cmp.Or(pod.Notes, fmt.Sprintf("health is %s, should be %s",
+		entry.Instance.Health, instance.Health)))
+}
+
+// leave takes an entry out in two passes: critical now, removed when the
+// registry is seen to hold it critical.
+func (d *decision) leave(entry Entry, reason string) {
+	instance := entry.Instance
+	instance.Health, instance.Notes = service.Critical, reason
+	switch {
+	case !entry.HasCheck: // there is nothing yet that could be critical
+		d.op(Register, instance, reason+"; "+noCheck)
+	case entry.Instance.Health != service.Critical:
+		d.op(SetHealth, instance, reason)
+	default:
+		d.op(Deregister, instance, reason)
+	}
+}
+
+func (d *decision) hold(entry Entry, reason string) {
+	d.plan.Held = append(d.plan.Held, Held{Entry: entry, Reason: reason})
+}
+
+const noCheck = "the entry has no health check"
+
+// differences says in words where an entry differs from what is wanted, in all
+// that Register writes.
+func differences(have, want service.Instance) []string {
+	var diff []string
+	if have.Name != want.Name {
+		diff = append(diff, fmt.Sprintf("name differs: is %q, should be %q", have.Name, want.Name))
+	}
+	if have.Address != want.Address {
+		diff = append(diff, fmt.Sprintf("address differs: is %s, should be %s", have.Address, want.Address))
+	}
+	if have.Port != want.Port {
+		diff = append(diff, fmt.Sprintf("port differs: is %d, should be %d", have.Port, want.Port))
+	}
+	if !slices.Equal(have.Tags, want.Tags) {
+		diff = append(diff, "tags differ")
+	}
+	if keys := differingKeys(have.Meta, want.Meta); len(keys) > 0 {
+		diff = append(diff, "meta differs: "+strings.Join(keys, ", "))
+	}
+	return diff
+}
+
+// differingKeys are the keys whose values differ or that one side lacks.
+func differingKeys(a, b map[string]string) []string {
+	keys := map[string]bool{}
+	for _, side := range []map[string]string{a, b} {
+		for key := range side {
+			av, inA := a[key]
+			bv, inB := b[key]
+			if av != bv || inA != inB {
+				keys[key] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(keys))
+}

@@ -1,0 +1,264 @@
+package registration_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// registry behaves as Consul's agent does, as far as a plan can tell: to
+// register an existing service again keeps the status of its check.
+type registry map[string]registration.Entry
+
+// apply carries out a plan and fails on what no plan may contain: a write to
+// something foreign (I5), a removal of what is not critical (I4), a change of
+// health where there is no check.
+func (r registry) apply(plan registration.Plan) error {
+	for _, op := range plan.Ops {
+		id := op.Instance.ID
+		old, exists := r[id]
+		if exists && !own(old) {
+			return fmt.Errorf("%s of foreign entry %s", op.Kind, id)
+		}
+		if op.Reason == "" {
+			return fmt.Errorf("%s of %s without a reason", op.Kind, id)
+		}
+		switch op.Kind {
+		case registration.Register:
+			written := registration.Entry{Instance: op.Instance, Cluster: cluster, Node: node, HasCheck: true}
+			if exists && old.HasCheck {
+				written.Instance.Health = old.Instance.Health
+			}
+			r[id] = written
+		case registration.SetHealth:
+			if !exists || !old.HasCheck {
+				return fmt.Errorf("set health of %s, which has no check", id)
+			}
+			old.Instance.Health = op.Instance.Health
+			r[id] = old
+		case registration.Deregister:
+			if !exists || !old.HasCheck || old.Instance.Health != service.Critical {
+				return fmt.Errorf("deregister %s, which is not critical: %+v", id, old)
+			}
+			delete(r, id)
+		}
+	}
+	return nil
+}
+
+// entries are sorted so that a failure can be replayed.
+func (r registry) entries() []registration.Entry {
+	var entries []registration.Entry
+	for _, id := range slices.Sorted(maps.Keys(r)) {
+		entries = append(entries, r[id])
+	}
+	return entries
+}
+
+func own(e registration.Entry) bool { return e.Cluster == cluster && e.Node == node }
+
+// drawWorld makes pods in all states, and a registry that has drifted from
+// what they ask for in all ways.
+func drawWorld(t *rapid.T) (registration.Input, registry) {
+	healths := rapid.SampledFrom([]service.Health{service.Passing, service.Warning, service.Critical})
+	names := []string{"web", "api", "db"}
+	in := registration.Input{Cluster: cluster, Node: node, Gone: map[string]string{}}
+	reg := registry{}
+	for uid := range rapid.IntRange(0, 5).Draw(t, "pods") {
+		pod := livePod(fmt.Sprint(uid), healths.Draw(t, "health"),
+			rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 3, rapid.ID[string]).Draw(t, "declared")...)
+		pod.Incomplete = rapid.Bool().Draw(t, "incomplete")
+		pod.Ended = rapid.IntRange(0, 4).Draw(t, "ended") == 0
+		pod.Terminating = rapid.IntRange(0, 4).Draw(t, "terminating") == 0
+		if rapid.IntRange(0, 2).Draw(t, "listed") > 0 {
+			in.Pods = append(in.Pods, pod)
+		}
+		if rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
+			in.Gone[pod.Pod.UID] = "deletion seen"
+		}
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 3, rapid.ID[string]).Draw(t, "registered") {
+			e := entry(pod, name, health(healths.Draw(t, "registered health")))
+			switch rapid.IntRange(0, 8).Draw(t, "drift") {
+			case 0:
+				e.Instance.Port++
+			case 1:
+				e.Instance.Tags = nil
+			case 2:
+				e.Instance.Meta = map[string]string{service.MetaPodUID: pod.Pod.UID, "other": "x"}
+			case 3:
+				noCheck(&e)
+			case 4:
+				e.Cluster = "c2"
+			case 5:
+				e.Node = "n2"
+			case 6: // somebody took the pod UID out of the meta
+				e.Instance.Meta, e.Instance.Pod = nil, service.PodRef{}
+			}
+			reg[e.Instance.ID] = e
+		}
+	}
+	in.Entries = reg.entries()
+	return in, reg
+}
+
+// An entry whose pod is neither listed nor proven gone is not touched.
+func TestI1AbsenceNeedsProof(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, reg := drawWorld(t)
+		listed := map[string]registration.PodState{}
+		for _, pod := range in.Pods {
+			listed[pod.Pod.UID] = pod
+		}
+		plan := registration.Decide(in)
+		for _, op := range plan.Ops {
+			uid := op.Instance.Pod.UID
+			pod, isListed := listed[uid]
+			_, isGone := in.Gone[uid]
+			if !isListed && !isGone {
+				t.Fatalf("%s of %s (%s): its pod is unknown", op.Kind, op.Instance.ID, op.Reason)
+			}
+			// Of a live pod only a service goes that the pod was understood not
+			// to declare.
+			removed := op.Kind == registration.Deregister || op.Instance.Health == service.Critical && pod.Health != service.Critical
+			if removed && !isGone && !pod.Ended && (pod.Incomplete || declares(pod, op.Instance.ID)) {
+				t.Fatalf("%s of %s (%s): its pod is alive and was not understood to have given it up",
+					op.Kind, op.Instance.ID, op.Reason)
+			}
+		}
+		held := map[string]bool{}
+		for _, h := range plan.Held {
+			held[h.Entry.Instance.ID] = true
+		}
+		for id, e := range reg {
+			_, isListed := listed[e.Instance.Pod.UID]
+			_, isGone := in.Gone[e.Instance.Pod.UID]
+			wanted := slices.ContainsFunc(in.Pods, func(pod registration.PodState) bool {
+				_, gone := in.Gone[pod.Pod.UID]
+				return declares(pod, id) && !pod.Ended && !gone
+			})
+			if want := own(e) && !isListed && !isGone && !wanted; held[id] != want {
+				t.Fatalf("%s: held %v, want %v", id, held[id], want)
+			}
+		}
+	})
+}
+
+func declares(pod registration.PodState, id string) bool {
+	return slices.ContainsFunc(pod.Instances, func(i service.Instance) bool { return i.ID == id })
+}
+
+// An empty pod list without proofs changes nothing, whatever is registered.
+func TestI1EmptyListChangesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, _ := drawWorld(t)
+		in.Pods, in.Gone = nil, nil
+		if plan := registration.Decide(in); len(plan.Ops) > 0 {
+			t.Fatalf("ops: %v", lines(plan))
+		}
+	})
+}
+
+// Nothing is removed that was not seen critical in the registry, and what
+// leaves service does so before anything else is done.
+func TestI4StatusBeforeMembership(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, reg := drawWorld(t)
+		plan := registration.Decide(in)
+		for i, op := range plan.Ops {
+			if op.Kind == registration.Deregister {
+				if e := reg[op.Instance.ID]; !e.HasCheck || e.Instance.Health != service.Critical {
+					t.Fatalf("deregister %s, which the registry holds as %+v", op.Instance.ID, e)
+				}
+			}
+			leaves := op.Kind == registration.SetHealth && op.Instance.Health == service.Critical
+			if i > 0 && leaves && (plan.Ops[i-1].Kind != registration.SetHealth || plan.Ops[i-1].Instance.Health != service.Critical) {
+				t.Fatalf("%s turns critical only after other work: %v", op.Instance.ID, lines(plan))
+			}
+		}
+	})
+}
+
+// Foreign entries are in no op, and are counted.
+func TestI5OwnByIdentity(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, reg := drawWorld(t)
+		plan := registration.Decide(in)
+		foreign := 0
+		for _, e := range reg {
+			if !own(e) {
+				foreign++
+			}
+		}
+		if plan.Foreign != foreign {
+			t.Fatalf("%d foreign, want %d", plan.Foreign, foreign)
+		}
+		for _, op := range plan.Ops {
+			if e, exists := reg[op.Instance.ID]; exists && !own(e) {
+				t.Fatalf("%s of foreign %s", op.Kind, op.Instance.ID)
+			}
+		}
+	})
+}
+
+// Any world is at rest after two passes: the second removes, the third writes
+// nothing. At rest the registry holds what the pods ask for.
+func TestI6NothingAtRest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, reg := drawWorld(t)
+		for range 2 {
+			if err := reg.apply(registration.Decide(in)); err != nil {
+				t.Fatal(err)
+			}
+			in.Entries = reg.entries()
+		}
+		plan := registration.Decide(in)
+		if len(plan.Ops) > 0 {
+			t.Fatalf("not at rest after two passes: %v", lines(plan))
+		}
+		for _, pod := range in.Pods {
+			_, gone := in.Gone[pod.Pod.UID]
+			for _, want := range pod.Instances {
+				have, exists := reg[want.ID]
+				switch {
+				case gone || pod.Ended:
+					if exists && own(have) && have.Instance.Pod == pod.Pod {
+						t.Fatalf("%s is still there: %+v", want.ID, have)
+					}
+				case exists && !own(have):
+					if plan.Refused[want.ID] == "" {
+						t.Fatalf("%s is taken, and not refused", want.ID)
+					}
+				case !exists && pod.Terminating:
+					// Not worth registering any more.
+				case !exists:
+					t.Fatalf("%s is missing", want.ID)
+				default:
+					have.Instance.Notes = want.Notes
+					if diff := cmp.Diff(want, have.Instance, cmp.Comparer(sameAddr)); diff != "" {
+						t.Fatalf("-want +have:\n%s", diff)
+					}
+				}
+			}
+		}
+	})
+}
+
+// The order in which pods and entries are listed does not matter.
+func TestPlanIsStable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, _ := drawWorld(t)
+		shuffled := in
+		shuffled.Pods = rapid.Permutation(in.Pods).Draw(t, "pods")
+		shuffled.Entries = rapid.Permutation(in.Entries).Draw(t, "entries")
+		if diff := cmp.Diff(registration.Decide(in), registration.Decide(shuffled), cmp.Comparer(sameAddr)); diff != "" {
+			t.Fatalf("two plans for one world:\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,111 @@
+// Package registration decides which entries a node should hold in its
+// registry and what must be written to get there. It is pure.
+//
+// [Want] says what one pod asks for, [Decide] compares that with what the
+// registry holds. The rules, in the order in which they apply to an entry:
+//
+//  1. An entry of another cluster or node is foreign: never written, only
+//     counted (I5). A pod that needs the ID of a foreign entry is refused it.
+//  2. What a pod of the node asks for is compared field by field; any
+//     difference is written, none means no write (I6).
+//  3. An entry leaves if its pod is proven gone or has ended, or if the pod
+//     lives, is fully understood and no longer declares the service.
+//  4. An entry of a pod that is not fully understood keeps its last good
+//     registration and follows the pod's health.
+//  5. An entry of a pod that is neither there nor proven gone is held as it
+//     is: absence from a list is no proof (I1).
+//
+// What leaves turns critical first and is removed by a later pass, which must
+// have seen it critical in the registry (I4). A world at rest is reached in two
+// passes.
+package registration
+
+import "fairway.dev/fairway/internal/service"
+
+// Entry is one registration as the registry holds it now.
+type Entry struct {
+	// Instance is as read back; Pod is taken from its Meta.
+	Instance service.Instance
+	Cluster  string // service.MetaCluster
+	Node     string // service.MetaNode
+	// HasCheck is false if the registry holds the service without Fairway's
+	// check of the same ID, so that its health is not under our control.
+	HasCheck bool
+}
+
+// PodState is what one pod of the node asks for.
+type PodState struct {
+	Pod    service.PodRef
+	Health service.Health
+	Notes  string // why it has that health
+	// Ended is true if all containers of the pod have stopped for good.
+	Ended bool
+	// Terminating is true if the pod is about to end: its entries stay until it
+	// is gone, but no new one is made.
+	Terminating bool
+	// Instances are complete, with Health set.
+	Instances []service.Instance
+	// Incomplete is true if an annotation could not be understood, or the pod
+	// has no address yet: entries of this pod that Instances does not list keep
+	// their last good registration and follow Health.
+	Incomplete bool
+}
+
+// Input is everything Decide looks at.
+type Input struct {
+	Cluster string // own cluster id
+	Node    string // own Kubernetes node
+	// Pods are the pods of this node, each UID once. They must come from a
+	// source that is synced. A pod that is missing nevertheless loses nothing
+	// but is not published.
+	Pods []PodState
+	// Entries are all that the registry holds where this node registers, each
+	// ID once. They must be a complete answer.
+	Entries []Entry
+	// Gone holds, by pod UID, what proves that a pod no longer exists. A pod
+	// that is in neither Pods nor Gone is unknown, and its entries stay. A pod
+	// that is in both is gone: a UID never comes back, so the list is stale.
+	Gone map[string]string
+}
+
+// Kind says what an Op does.
+type Kind string
+
+// The kinds of Op.
+const (
+	// Register writes the whole entry. It sets the health of a check that the
+	// registry did not have; Consul keeps the health of one that it had, and a
+	// SetHealth of its own goes with the Register if that must change too.
+	Register Kind = "register"
+	// SetHealth changes the health of an existing entry, nothing else.
+	SetHealth Kind = "set-health"
+	// Deregister removes an entry that has left service before.
+	Deregister Kind = "deregister"
+)
+
+// Op is one write, and why it is made.
+type Op struct {
+	Kind     Kind
+	Instance service.Instance // with the Health that the entry is to have
+	Reason   string
+}
+
+// Held is an entry that stays although no pod asks for it, and why.
+type Held struct {
+	Entry  Entry
+	Reason string
+}
+
+// Plan is what is to be written, in order: what leaves service first, then
+// what is registered, then other changes of health, then removals; within each
+// by ID.
+type Plan struct {
+	Ops []Op
+	// Held are entries whose pod is neither there nor proven gone.
+	Held []Held
+	// Foreign counts entries of other clusters and nodes. They are not touched.
+	Foreign int
+	// Refused says, by instance ID, why an instance cannot be registered: its
+	// ID is taken by a foreign entry. It has the form of gate.Input.Refused.
+	Refused map[string]string
+}

@@ -1,0 +1,186 @@
+// Package service holds the values that every part of Fairway shares: pods as
+// the core sees them, the instances they declare, and the names under which
+// Fairway marks what is its own.
+//
+// The package is pure: plain values and functions of them, no client, clock,
+// logger or goroutine.
+package service
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// GateReachable is the pod readiness gate, and the pod condition, that Fairway
+// opens when clients can reach the pod.
+const GateReachable = "fairway.dev/reachable"
+
+// ConditionAnnotations is the pod condition that says whether Fairway could
+// understand the pod's annotations. It is written only once there was
+// something to complain about.
+const ConditionAnnotations = "fairway.dev/annotations-valid"
+
+// Meta keys that Fairway sets on every entry it writes; users cannot override
+// them. The external-* names are those that the Consul UI and users of
+// katalog-sync already know. MetaOwned is how many there are: a registry's
+// limit on pairs leaves so many fewer to the user.
+const (
+	MetaCluster   = "fairway-cluster"
+	MetaNode      = "fairway-node"
+	MetaPodUID    = "fairway-pod-uid"
+	MetaSource    = "external-source"
+	MetaNamespace = "external-k8s-namespace"
+	MetaPod       = "external-k8s-pod"
+
+	MetaOwned = 6
+)
+
+// PodRef names one life of a pod: a pod that is deleted and made again under
+// the same name has another UID and is another PodRef.
+type PodRef struct {
+	Namespace string
+	Name      string
+	UID       string
+}
+
+// String is "namespace/name", the form that kubectl users know.
+func (r PodRef) String() string { return r.Namespace + "/" + r.Name }
+
+// Phase is the pod's phase as the API defines it (Pending, Running, Succeeded,
+// Failed, Unknown).
+type Phase string
+
+// The phases of the Kubernetes API.
+const (
+	PhasePending   Phase = "Pending"
+	PhaseRunning   Phase = "Running"
+	PhaseSucceeded Phase = "Succeeded"
+	PhaseFailed    Phase = "Failed"
+	PhaseUnknown   Phase = "Unknown"
+)
+
+// Pod is what the core needs to know of a pod, as of one moment.
+type Pod struct {
+	Ref         PodRef
+	Annotations map[string]string
+	// Addresses are the pod's IPs, the primary one first; empty until the
+	// kubelet has reported one.
+	Addresses []netip.Addr
+	// Ports are the container ports that the pod declares, regular containers
+	// in spec order, then native sidecars.
+	Ports []ContainerPort
+	Phase Phase
+	// Terminating is true from the moment of the DELETE request on.
+	Terminating bool
+	// ContainersReady is the pod condition of that name, which counts native
+	// sidecars and leaves readiness gates out. Pod Ready must never be used
+	// for health: it waits for our own gate.
+	ContainersReady bool
+	// ContainersReadySince is when ContainersReady last changed, zero if the
+	// condition does not exist yet. The API rounds it to seconds.
+	ContainersReadySince time.Time
+	// NotReadyMessage is the kubelet's own words on what is not ready.
+	NotReadyMessage string
+	// Gates are the pod's readiness gates, with the state of their conditions.
+	Gates []Gate
+	// Conditions are the pod conditions that Fairway owns, by type.
+	Conditions map[string]Condition
+}
+
+// ContainerPort is a port that a container declares.
+type ContainerPort struct {
+	Name     string
+	Port     uint16
+	Protocol string // TCP, UDP or SCTP
+}
+
+// Gate is one of a pod's readiness gates.
+type Gate struct {
+	Type string
+	Open bool
+}
+
+// Condition is a pod condition. An absent condition has an empty Status.
+type Condition struct {
+	Status  ConditionStatus
+	Reason  string
+	Message string
+	Since   time.Time
+}
+
+// ConditionStatus is True, False or Unknown.
+type ConditionStatus string
+
+// The values of ConditionStatus.
+const (
+	ConditionTrue    ConditionStatus = "True"
+	ConditionFalse   ConditionStatus = "False"
+	ConditionUnknown ConditionStatus = "Unknown"
+)
+
+// Gated tells whether the pod waits for Fairway before it can be Ready.
+func (p Pod) Gated() bool {
+	for _, g := range p.Gates {
+		if g.Type == GateReachable {
+			return true
+		}
+	}
+	return false
+}
+
+// Ended tells whether all containers of the pod have stopped for good.
+func (p Pod) Ended() bool { return p.Phase == PhaseSucceeded || p.Phase == PhaseFailed }
+
+// Status is the health of a pod's instances, and why.
+func (p Pod) Status() (Health, string) {
+	switch {
+	case p.Terminating:
+		return Critical, "pod is terminating"
+	case p.Ended():
+		return Critical, "pod has ended: phase " + string(p.Phase)
+	case !p.ContainersReady:
+		if p.NotReadyMessage != "" {
+			return Critical, "containers are not ready: " + p.NotReadyMessage
+		}
+		return Critical, "containers are not ready"
+	}
+	for _, g := range p.Gates {
+		if g.Type != GateReachable && !g.Open {
+			return Critical, "readiness gate " + g.Type + " is not open"
+		}
+	}
+	return Passing, "containers are ready"
+}
+
+// Health is the state of an instance in the words of Consul's checks.
+type Health string
+
+// The values of Health.
+const (
+	Passing  Health = "passing"
+	Warning  Health = "warning"
+	Critical Health = "critical"
+)
+
+// Instance is one service of one pod, as it should stand in a registry.
+type Instance struct {
+	ID      string // see InstanceID
+	Name    string // service name
+	Pod     PodRef
+	Address netip.Addr
+	Port    uint16 // 0 if the service has no port
+	Tags    []string
+	// Meta is what the user gave plus Fairway's own keys.
+	Meta   map[string]string
+	Health Health
+	// Notes says why the instance has its health. It is shown, not compared.
+	Notes string
+}
+
+// InstanceID is the registry ID of service name on a pod. It holds the UID, so
+// that a pod made again under the same name is another entry and no proof
+// about one can pass for the other.
+func InstanceID(name string, pod PodRef) string {
+	return fmt.Sprintf("fairway_%s_%s_%s_%s", name, pod.Namespace, pod.Name, pod.UID)
+}

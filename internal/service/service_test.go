@@ -1,0 +1,81 @@
+package service_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"fairway.dev/fairway/internal/service"
+)
+
+func TestStatus(t *testing.T) {
+	ready := service.Pod{Phase: service.PhaseRunning, ContainersReady: true}
+	with := func(change func(*service.Pod)) service.Pod {
+		pod := ready
+		change(&pod)
+		return pod
+	}
+	tests := []struct {
+		name   string
+		pod    service.Pod
+		health service.Health
+		why    string
+	}{
+		{"ready", ready, service.Passing, "containers are ready"},
+		{"no status yet", service.Pod{}, service.Critical, "containers are not ready"},
+		{"not ready", with(func(p *service.Pod) {
+			p.ContainersReady = false
+			p.NotReadyMessage = "containers with unready status: [app]"
+		}), service.Critical, "containers are not ready: containers with unready status: [app]"},
+		{"terminating while ready", with(func(p *service.Pod) { p.Terminating = true }),
+			service.Critical, "pod is terminating"},
+		{"ended", with(func(p *service.Pod) { p.Phase = service.PhaseFailed }),
+			service.Critical, "pod has ended: phase Failed"},
+		{"own gate is not waited for", with(func(p *service.Pod) {
+			p.Gates = []service.Gate{{Type: service.GateReachable}}
+		}), service.Passing, "containers are ready"},
+		{"other gate is waited for", with(func(p *service.Pod) {
+			p.Gates = []service.Gate{{Type: service.GateReachable}, {Type: "example.com/lb"}}
+		}), service.Critical, "readiness gate example.com/lb is not open"},
+		{"other gate is open", with(func(p *service.Pod) {
+			p.Gates = []service.Gate{{Type: "example.com/lb", Open: true}}
+		}), service.Passing, "containers are ready"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			health, why := tt.pod.Status()
+			if health != tt.health || why != tt.why {
+				t.Errorf("got %s, %q; want %s, %q", health, why, tt.health, tt.why)
+			}
+		})
+	}
+}
+
+// Two instances have one ID only if service and pod are the same: the parts
+// cannot run into each other.
+func TestInstanceIDIsUnambiguous(t *testing.T) {
+	part := rapid.StringMatching(`[a-z0-9]([a-z0-9.-]{0,3}[a-z0-9])?`)
+	draw := func(t *rapid.T) (string, service.PodRef) {
+		return part.Draw(t, "service"), service.PodRef{
+			Namespace: part.Draw(t, "namespace"), Name: part.Draw(t, "pod"), UID: part.Draw(t, "uid"),
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		nameA, podA := draw(t)
+		nameB, podB := draw(t)
+		same := nameA == nameB && podA == podB
+		if (service.InstanceID(nameA, podA) == service.InstanceID(nameB, podB)) != same {
+			t.Fatalf("%s %v and %s %v: ids %q and %q", nameA, podA, nameB, podB,
+				service.InstanceID(nameA, podA), service.InstanceID(nameB, podB))
+		}
+	})
+}
+
+func TestGated(t *testing.T) {
+	if (service.Pod{Gates: []service.Gate{{Type: "example.com/lb"}}}).Gated() {
+		t.Error("another gate counts as ours")
+	}
+	if !(service.Pod{Gates: []service.Gate{{Type: "example.com/lb"}, {Type: service.GateReachable}}}).Gated() {
+		t.Error("our gate is not seen")
+	}
+}
