@@ -1,0 +1,203 @@
+// Package load is a client outside the cluster: it discovers the instances of
+// a service through the Consul servers, as clients do, and calls them without
+// a pause. It never retries a call, so that every failure is counted.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// Options says what to call and how.
+type Options struct {
+	// Consul are clients of the Consul servers; the next is asked when one
+	// does not answer. While none answers the last known instances are called.
+	Consul  []*api.Client
+	Service string
+	// Dial makes connections from the place where the client stands.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Workers call at the same time; at least 1.
+	Workers int
+	// Every worker waits this long between two calls.
+	Interval time.Duration
+	// Timeout bounds one call.
+	Timeout time.Duration
+}
+
+// Report is what the client has seen so far.
+type Report struct {
+	Requests int
+	Failures int
+	// FailureText holds the first failures in words, at most 10.
+	FailureText []string
+	// ByPod counts the answers by pod, as the pods name themselves.
+	ByPod map[string]int
+	// NoInstances counts the times when discovery gave no instance to call.
+	// Each also counts as a request and a failure.
+	NoInstances int
+}
+
+// Client calls until it is stopped. Make it with Start.
+type Client struct {
+	opts   Options
+	http   *http.Client
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu        sync.Mutex
+	addresses []string
+	report    Report
+}
+
+// Start discovers the service, which must have at least one passing instance,
+// and begins to call.
+func Start(ctx context.Context, o Options) (*Client, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &Client{opts: o, cancel: cancel, report: Report{ByPod: map[string]int{}}}
+	c.http = &http.Client{
+		Timeout:   o.Timeout,
+		Transport: &http.Transport{DialContext: o.Dial, MaxIdleConnsPerHost: o.Workers, IdleConnTimeout: 5 * time.Second},
+	}
+	index, err := c.discover(ctx, o.Consul[0], 0)
+	if err == nil && len(c.addresses) == 0 {
+		err = errors.New("no passing instance")
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("discover %s: %w", o.Service, err)
+	}
+	c.done.Go(func() { c.follow(ctx, index) })
+	for range o.Workers {
+		c.done.Go(func() { c.call(ctx) })
+	}
+	return c, nil
+}
+
+// Report returns what the client has seen so far.
+func (c *Client) Report() Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.report
+	r.FailureText = slices.Clone(r.FailureText)
+	r.ByPod = maps.Clone(r.ByPod)
+	return r
+}
+
+// Stop ends the calls after those in flight and returns the final report.
+func (c *Client) Stop() Report {
+	c.cancel()
+	c.done.Wait()
+	c.http.CloseIdleConnections()
+	return c.Report()
+}
+
+func (c *Client) follow(ctx context.Context, index uint64) {
+	for server := 0; ctx.Err() == nil; {
+		next, err := c.discover(ctx, c.opts.Consul[server], index)
+		if err != nil {
+			server, next = (server+1)%len(c.opts.Consul), 0
+			wait(ctx, 20*time.Millisecond)
+		}
+		index = next
+	}
+}
+
+// discover takes over one answer of a server. An answer that no leader stands
+// behind is not taken.
+func (c *Client) discover(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
+	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second}).WithContext(ctx)
+	entries, meta, err := server.Health().Service(c.opts.Service, "", true, q)
+	if err != nil {
+		return 0, err
+	}
+	if !meta.KnownLeader {
+		return 0, errors.New("server knows no leader")
+	}
+	addresses := make([]string, 0, len(entries))
+	for _, e := range entries {
+		addresses = append(addresses, net.JoinHostPort(e.Service.Address, strconv.Itoa(e.Service.Port)))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addresses = addresses
+	if meta.LastIndex < index {
+		return 0, nil
+	}
+	return meta.LastIndex, nil
+}
+
+func (c *Client) call(ctx context.Context) {
+	for ctx.Err() == nil {
+		// A call that has begun is ended by its timeout alone: cutting it when
+		// the client stops would count as a failure of the service.
+		pod, err := c.once(context.WithoutCancel(ctx))
+		c.record(pod, err)
+		wait(ctx, c.opts.Interval)
+	}
+}
+
+var errNoInstances = errors.New("discovery returns no instance")
+
+func (c *Client) once(ctx context.Context) (pod string, err error) {
+	c.mu.Lock()
+	addresses := c.addresses
+	c.mu.Unlock()
+	if len(addresses) == 0 {
+		return "", errNoInstances
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addresses[rand.IntN(len(addresses))]+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+	if err != nil {
+		return "", fmt.Errorf("read answer of %s: %w", request.URL.Host, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s answered %s", request.URL.Host, response.Status)
+	}
+	return string(body), nil
+}
+
+func (c *Client) record(pod string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Requests++
+	if err == nil {
+		c.report.ByPod[pod]++
+		return
+	}
+	c.report.Failures++
+	if errors.Is(err, errNoInstances) {
+		c.report.NoInstances++
+	}
+	if len(c.report.FailureText) < 10 {
+		c.report.FailureText = append(c.report.FailureText, time.Now().Format("15:04:05.000 ")+err.Error())
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
