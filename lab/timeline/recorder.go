@@ -36,7 +36,7 @@ type Recorder struct {
 // Options says what to follow.
 type Options struct {
 	Kube kubernetes.Interface
-	// Consul are clients of the Consul servers. The first that answers is used.
+	// Consul are clients of all Consul servers. The leader is asked.
 	Consul    []*api.Client
 	Namespace string
 	Selector  string // label selector of the pods
@@ -63,12 +63,16 @@ func Follow(ctx context.Context, o Options) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	index, err := r.query(ctx, r.servers[0], 0)
+	leader, err := Leader(ctx, r.servers)
+	if err != nil {
+		return nil, fmt.Errorf("follow service %s: %w", r.service, err)
+	}
+	index, err := r.query(ctx, leader, 0)
 	if err != nil {
 		return nil, fmt.Errorf("follow service %s: %w", r.service, err)
 	}
 	go r.watchPods(ctx, version)
-	go r.watchService(ctx, index)
+	go r.watchService(ctx, leader, index)
 	go r.confirmReady(ctx)
 	return r, nil
 }
@@ -158,20 +162,23 @@ func (r *Recorder) watchOnce(ctx context.Context, version string) error {
 	return nil
 }
 
-// watchService follows the passing set by blocking queries, moving on to the
-// next server when one does not answer.
-func (r *Recorder) watchService(ctx context.Context, index uint64) {
-	for server := 0; ctx.Err() == nil; {
-		next, err := r.query(ctx, r.servers[server], index)
-		if err != nil {
-			if ctx.Err() == nil {
-				r.log.Debug("query of a Consul server failed", "err", err)
-			}
-			server, index = (server+1)%len(r.servers), 0
-			pause(ctx, 20*time.Millisecond)
+// watchService follows the passing set by blocking queries to the leader, and
+// looks for the leader again when one fails.
+func (r *Recorder) watchService(ctx context.Context, leader *api.Client, index uint64) {
+	for ctx.Err() == nil {
+		next, err := r.query(ctx, leader, index)
+		if err == nil {
+			index = next
 			continue
 		}
-		index = next
+		r.log.Debug("query of a Consul server failed", "err", err)
+		for ctx.Err() == nil {
+			pause(ctx, 20*time.Millisecond)
+			if now, err := Leader(ctx, r.servers); err == nil {
+				leader, index = now, 0
+				break
+			}
+		}
 	}
 }
 

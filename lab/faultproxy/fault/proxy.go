@@ -12,6 +12,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"sync"
+	"sync/atomic"
 )
 
 // Options are what New needs. All fields are required.
@@ -39,6 +40,7 @@ type era struct {
 	ctx   context.Context       // ends with the era, and with it the era's requests
 	end   context.CancelFunc    // called by the switch to the next era
 	conns map[net.Conn]struct{} // clients' connections made in it
+	met   atomic.Int64          // requests that came in it
 }
 
 // connKey is the context key of a request's client connection.
@@ -122,6 +124,13 @@ func (p *Proxy) Mode() Mode {
 	return p.now.mode
 }
 
+// Met returns how many requests have come since the last switch of the mode.
+func (p *Proxy) Met() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int(p.now.met.Load())
+}
+
 // SetMode switches the mode, also to the one it already has, and then cuts all
 // connections of clients. So no watch outlives a switch, and when SetMode
 // returns no client has an answer of the old mode still to come.
@@ -147,6 +156,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	now := p.now
 	p.mu.Unlock()
+	now.met.Add(1)
 
 	// A request ends with its era, also where the server does not notice that
 	// its connection is cut, as while a body is still unread.

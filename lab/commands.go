@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/spf13/cobra"
+
+	"fairway.dev/fairway/lab/cluster"
+)
+
+// newCommand is the whole command line.
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "lab",
+		Short:         "A real Kubernetes and a real Consul cluster on this machine",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	name := root.PersistentFlags().String("name", "dev", "name of the lab")
+	root.AddCommand(upCommand(name), downCommand(name), statusCommand(name), logsCommand(name),
+		kubectlCommand(name), execCommand(name), faultCommand(name), buildCommand(), demoCommand())
+	return root
+}
+
+func upCommand(name *string) *cobra.Command {
+	topology := cluster.Default("")
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Bring a lab up; the first time this builds the servers",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			topology.Name = *name
+			_, err := cluster.Up(cmd.Context(), topology, cmd.OutOrStdout())
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&topology.Nodes, "nodes", topology.Nodes, "number of Kubernetes nodes")
+	flags.StringVar(&topology.Kubernetes, "kubernetes", topology.Kubernetes, "Kubernetes version, 1.37 or 1.36")
+	flags.BoolVar(&topology.ConsulAgents, "consul-agents", topology.ConsulAgents, "run a Consul client agent on each node")
+	return cmd
+}
+
+func downCommand(name *string) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "down",
+		Short: "End a lab and remove everything of it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all {
+				return cluster.DownAll(cmd.Context(), cmd.OutOrStdout())
+			}
+			if err := cluster.Down(cmd.Context(), *name); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "lab %s is down\n", *name)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "end all labs, and clean up after runs that were killed")
+	return cmd
+}
+
+func kubectlCommand(name *string) *cobra.Command {
+	return passthrough(&cobra.Command{
+		Use:   "kubectl ARGS...",
+		Short: "Run kubectl as the lab's administrator",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lab, err := cluster.Open(*name)
+			if err != nil {
+				return err
+			}
+			return attach(lab.KubectlCommand(cmd.Context(), args...))
+		},
+	})
+}
+
+func execCommand(name *string) *cobra.Command {
+	return passthrough(&cobra.Command{
+		Use:   "exec HOST [COMMAND ARGS...]",
+		Short: "Run a command inside a host of the lab; without one, a shell",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lab, err := cluster.Open(*name)
+			if err != nil {
+				return err
+			}
+			host := lab.Host(args[0])
+			if host == nil {
+				return fmt.Errorf("lab %s has no host %q", *name, args[0])
+			}
+			command := args[1:]
+			if len(command) == 0 {
+				command = []string{"/bin/sh"}
+			}
+			return attach(host.Command(cmd.Context(), command[0], command[1:]...))
+		},
+	})
+}
+
+// passthrough leaves flags after the first plain argument to the program that is run.
+func passthrough(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+// programFailed is the exit code of a program that was run for the user, such as kubectl. It has said
+// itself what went wrong.
+type programFailed int
+
+func (code programFailed) Error() string { return fmt.Sprintf("exit code %d", int(code)) }
+
+// attach runs a command on this terminal.
+func attach(cmd *exec.Cmd) error {
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := cmd.Run()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return programFailed(max(failed.ExitCode(), 1))
+	}
+	return err
+}
