@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/lab/timeline"
+	"fairway.dev/fairway/lab/workload"
+)
+
+// TestEditsReachTheServers: tags, meta and port of a running pod follow its
+// annotations, and it never leaves the passing set meanwhile.
+func TestEditsReachTheServers(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "edited", Replicas: 2, Annotations: map[string]string{
+		"fairway.dev/service-tags": "v1",
+		"fairway.dev/service-meta": "team:blue",
+	}}
+	pods := deployReady(t, app)
+	pod := pods.Pods()[0]
+
+	began := time.Now()
+	annotate(t, pod, map[string]string{
+		"fairway.dev/service-tags": "v2, canary",
+		"fairway.dev/service-meta": "team:green,url:http://x:1/",
+		"fairway.dev/service-port": "8081",
+	})
+	until(t, "the edit is at the servers", func(context.Context) (bool, string, error) {
+		e := entries(t, app.Name)[pod.UID].Service
+		done := slices.Equal(e.Tags, []string{"v2", "canary"}) && e.Meta["team"] == "green" && e.Meta["url"] == "http://x:1/" && e.Port == 8081
+		return done, fmt.Sprintf("%+v", e), nil
+	})
+	t.Logf("edit visible after %s", time.Since(began).Round(time.Millisecond))
+
+	other := entries(t, app.Name)[pods.Pods()[1].UID].Service
+	if !slices.Equal(other.Tags, []string{"v1"}) || other.Port != 8080 {
+		t.Errorf("the other pod changed too: %+v", other)
+	}
+	noFlaps(t, pods.Pods())
+}
+
+// TestKatalogSyncAnnotations: the old dialect registers the same way.
+func TestKatalogSyncAnnotations(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "old-dialect", Replicas: 1, Ungated: true, Annotations: map[string]string{
+		"fairway.dev/service-names":                        "", // removed below
+		"katalog-sync.wish.com/service-names":              "old-dialect,old-admin",
+		"katalog-sync.wish.com/service-port":               "8080",
+		"katalog-sync.wish.com/service-port-old-admin":     "9090",
+		"katalog-sync.wish.com/service-tags":               "a,b",
+		"katalog-sync.wish.com/service-meta-old-admin":     "kind:admin",
+		"katalog-sync.wish.com/service-check-ttl":          "1m",
+		"katalog-sync.wish.com/service-health-old-unknown": "passing",
+	}}
+	pods := deployReady(t, app)
+	pod := pods.Pods()[0]
+	main, admin := entries(t, "old-dialect")[pod.UID], entries(t, "old-admin")[pod.UID]
+	if main == nil || admin == nil {
+		t.Fatalf("registered: old-dialect %v, old-admin %v", main, admin)
+	}
+	if main.Service.Port != 8080 || !slices.Equal(main.Service.Tags, []string{"a", "b"}) {
+		t.Errorf("old-dialect: %+v", main.Service)
+	}
+	if admin.Service.Port != 9090 || admin.Service.Meta["kind"] != "admin" {
+		t.Errorf("old-admin: %+v", admin.Service)
+	}
+}
+
+// TestBadAnnotationHurtsNothingElse: a mistake is reported on its own pod, by
+// Event and condition, with the annotation's name; the other service of the
+// pod and other pods go on; the correction is enough to open the gate.
+func TestBadAnnotationHurtsNothingElse(t *testing.T) {
+	ns := namespace(t)
+	good := workload.App{Namespace: ns, Name: "good", Replicas: 1}
+	bad := workload.App{Namespace: ns, Name: "bad", Replicas: 1, Annotations: map[string]string{
+		"fairway.dev/service-names":          "bad-web,bad-admin",
+		"fairway.dev/service-port-bad-admin": "http-and-a-half",
+	}}
+	goodPods, badPods := deploy(t, good), deploy(t, bad)
+	waitPods(t, goodPods, "the good pod is ready", func(pods []timeline.Pod) bool { return len(pods) == 1 && all(pods, timeline.Ready) })
+	waitPods(t, badPods, "the bad pod is reported", func(pods []timeline.Pod) bool {
+		return len(pods) == 1 && pods[0].Reached(timeline.ContainersReady) && pods[0].GateReason == "InvalidAnnotation"
+	})
+	pod := badPods.Pods()[0]
+	if !strings.Contains(pod.GateMessage, "service-port-bad-admin") {
+		t.Errorf("gate message %q does not name the annotation", pod.GateMessage)
+	}
+	message := waitEvent(t, pod, "InvalidAnnotation")
+	if !strings.Contains(message, "fairway.dev/service-port-bad-admin") || !strings.Contains(message, "http-and-a-half") {
+		t.Errorf("Event %q does not name the annotation and its value", message)
+	}
+	t.Logf("Event: %s", message)
+	waitAnnotationsCondition(t, pod, corev1.ConditionFalse)
+	until(t, "the valid service of the pod is registered", func(context.Context) (bool, string, error) {
+		e := entries(t, "bad-web")[pod.UID]
+		return e != nil && e.Checks.AggregatedStatus() == "passing", fmt.Sprint(e), nil
+	})
+	if found := entries(t, "bad-admin"); len(found) != 0 {
+		t.Errorf("the service with the mistake is registered: %v", found)
+	}
+
+	annotate(t, pod, map[string]string{"fairway.dev/service-port-bad-admin": "http"})
+	waitPods(t, badPods, "the corrected pod is ready", func(pods []timeline.Pod) bool { return pods[0].Reached(timeline.Ready) })
+	waitAnnotationsCondition(t, pod, corev1.ConditionTrue)
+	if found := entries(t, "bad-admin"); found[pod.UID] == nil {
+		t.Errorf("the corrected service is not registered: %v", found)
+	}
+}
+
+// TestLastGoodRegistrationStays: an edit that cannot be understood changes
+// nothing in Consul (I1), while the pod's health is still followed (I4).
+func TestLastGoodRegistrationStays(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "lastgood", Replicas: 1, LeaveSeconds: 5}
+	pods := deployReady(t, app)
+	pod := pods.Pods()[0]
+	annotate(t, pod, map[string]string{"fairway.dev/service-names": "last_good!"})
+	waitEvent(t, pod, "InvalidAnnotation")
+	waitAnnotationsCondition(t, pod, corev1.ConditionFalse)
+	if e := entries(t, app.Name)[pod.UID]; e == nil || e.Checks.AggregatedStatus() != "passing" {
+		t.Errorf("the last good registration is gone: %+v", e)
+	}
+	noFlaps(t, pods.Pods())
+
+	if err := fleet.kube.AppsV1().Deployments(app.Namespace).Delete(bounded(t), app.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	waitPods(t, pods, "the pod is out while it still exists", func(pods []timeline.Pod) bool {
+		return pods[0].Reached(timeline.Terminating) && pods[0].Reached(timeline.Out) && !pods[0].Reached(timeline.Deleted)
+	})
+}
+
+// TestServiceTakenOffAPod: the pod's own annotations are proof enough that a
+// service is no longer wanted.
+func TestServiceTakenOffAPod(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "stays", Replicas: 1, Annotations: map[string]string{"fairway.dev/service-names": "stays"}}
+	pods := deployReady(t, app)
+	pod := pods.Pods()[0]
+	annotate(t, pod, map[string]string{"fairway.dev/service-names": "stays,goes"})
+	until(t, "both services are registered", func(context.Context) (bool, string, error) {
+		return entries(t, "goes")[pod.UID] != nil, "", nil
+	})
+	annotate(t, pod, map[string]string{"fairway.dev/service-names": "stays"})
+	until(t, "the service taken off is removed", func(context.Context) (bool, string, error) {
+		found := entries(t, "goes")
+		return len(found) == 0, fmt.Sprint(found), nil
+	})
+	if entries(t, "stays")[pod.UID] == nil {
+		t.Error("the other service of the pod is gone")
+	}
+	noFlaps(t, pods.Pods())
+}
+
+func waitAnnotationsCondition(t *testing.T, pod timeline.Pod, want corev1.ConditionStatus) {
+	t.Helper()
+	until(t, fmt.Sprintf("condition %s is %s", service.ConditionAnnotations, want), func(ctx context.Context) (bool, string, error) {
+		now, err := fleet.kube.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return false, "", err
+		}
+		c := condition(now, service.ConditionAnnotations)
+		return c.Status == want, fmt.Sprintf("%+v", c), nil
+	})
+}

@@ -1,0 +1,213 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"fairway.dev/fairway/lab/timeline"
+	"fairway.dev/fairway/lab/workload"
+)
+
+// TestI2AgentKilledUnderLoad: a killed agent that comes back changes nothing:
+// the index of the service does not move and no call fails.
+func TestI2AgentKilledUnderLoad(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "survivor", Replicas: 6}
+	pods := deployReady(t, app)
+	client := startLoad(t, app.Name)
+	_, before := lookUp(t, app.Name)
+
+	for _, node := range fleet.lab.Nodes() {
+		killAgent(t, node)
+		waitAgent(t, node, http.StatusOK)
+	}
+	waitLoad(t, client, 500)
+	unchanged(t, app, before)
+	stopLoad(t, client)
+	noFlaps(t, pods.Pods())
+}
+
+// TestI1LyingAPIRemovesNothing: whatever the API server (or something before
+// it) answers instead of the truth, at the agent's start or while it runs,
+// nothing is deregistered and nothing changes at the servers.
+func TestI1LyingAPIRemovesNothing(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "unshaken", Replicas: 4}
+	pods := deployReady(t, app)
+	client := startLoad(t, app.Name)
+	_, before := lookUp(t, app.Name)
+	node := fleet.lab.Nodes()[0]
+
+	for _, mode := range []string{"403", "500", "garbage", "empty", "hang"} {
+		t.Run("while running/"+mode, func(t *testing.T) {
+			undo := apiFault(t, mode)
+			waitLied(t, mode)
+			unchanged(t, app, before)
+			undo()
+			waitAgent(t, node, http.StatusOK)
+			unchanged(t, app, before)
+		})
+		t.Run("at start/"+mode, func(t *testing.T) {
+			undo := apiFault(t, mode)
+			killAgent(t, node)
+			waitLied(t, mode)
+			unchanged(t, app, before)
+			undo()
+			waitAgent(t, node, http.StatusOK)
+			unchanged(t, app, before)
+		})
+	}
+	stopLoad(t, client)
+	noFlaps(t, pods.Pods())
+}
+
+// TestI1LyingKubeletRemovesNothing is the same for the kubelet's API.
+func TestI1LyingKubeletRemovesNothing(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "unmoved", Replicas: 4}
+	pods := deployReady(t, app)
+	_, before := lookUp(t, app.Name)
+	node := fleet.lab.Nodes()[0]
+	for _, mode := range []string{"403", "garbage", "empty"} {
+		t.Run(mode, func(t *testing.T) {
+			undo, err := fleet.lab.KubeletFault(t.Context(), node, mode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer undone(t, undo)
+			killAgent(t, node)
+			waitAgent(t, node, http.StatusOK)
+			unchanged(t, app, before)
+		})
+	}
+	noFlaps(t, pods.Pods())
+}
+
+// TestPodDeletedWhileAgentIsAway: what happened while nobody watched is proven
+// by asking for that very pod, and only then removed.
+func TestPodDeletedWhileAgentIsAway(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "vanishing", Replicas: 2}
+	pods := deployReady(t, app)
+	node := fleet.lab.Nodes()[0]
+	undo := apiFault(t, "403") // Fairway alone is cut off from the truth
+	killAgent(t, node)
+	waitLied(t, "403")
+
+	patchDeployment(t, app, `{"spec":{"replicas":0}}`)
+	waitPods(t, pods, "the pods are gone", func(pods []timeline.Pod) bool { return all(pods, timeline.Deleted) })
+	if found := entries(t, app.Name); len(found) != 2 {
+		t.Errorf("%d entries while the agents cannot know that the pods are gone; want 2", len(found))
+	}
+	undo()
+	until(t, "the entries are removed", func(context.Context) (bool, string, error) {
+		found := entries(t, app.Name)
+		return len(found) == 0, fmt.Sprintf("%d entries", len(found)), nil
+	})
+}
+
+// unchanged fails if anything about the service has moved since the index.
+func unchanged(t *testing.T, app workload.App, before uint64) {
+	t.Helper()
+	found, now := lookUp(t, app.Name)
+	if now != before || len(found) != int(app.Replicas) {
+		t.Errorf("service %s: %d instances at index %d; want %d at %d", app.Name, len(found), now, app.Replicas, before)
+	}
+}
+
+// stopConsulServers kills all servers; the returned function starts them again.
+func stopConsulServers(t *testing.T) (back func()) {
+	t.Helper()
+	var undos []func(context.Context) error
+	for i := 1; i <= 3; i++ {
+		undo, err := fleet.lab.Kill(t.Context(), fmt.Sprintf("consul-%d/consul", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		undos = append(undos, undo)
+	}
+	done := false
+	back = func() {
+		if done {
+			return
+		}
+		done = true
+		for _, undo := range undos {
+			undone(t, undo)
+		}
+	}
+	t.Cleanup(back)
+	return back
+}
+
+// apiFault makes the API server that Fairway sees answer in the given mode.
+func apiFault(t *testing.T, mode string) (undo func()) {
+	t.Helper()
+	back, err := fleet.lab.APIFault(t.Context(), mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := false
+	undo = func() {
+		if !done {
+			done = true
+			undone(t, back)
+		}
+	}
+	t.Cleanup(undo)
+	return undo
+}
+
+func undone(t *testing.T, undo func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	if err := undo(ctx); err != nil {
+		t.Errorf("undo the fault: %v", err)
+	}
+}
+
+// waitLied waits until the agents have met the fault often enough to have acted
+// on it: a request that hangs is not made a second time.
+func waitLied(t *testing.T, mode string) {
+	t.Helper()
+	want := 3
+	if mode == "hang" {
+		want = 1
+	}
+	from, err := fleet.lab.APIFaultMet(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, fmt.Sprintf("%d requests met the fault", want), func(ctx context.Context) (bool, string, error) {
+		now, err := fleet.lab.APIFaultMet(ctx)
+		return now >= from+want, fmt.Sprint(now - from), err
+	})
+}
+
+// killAgent ends the node's agent with SIGKILL; its kubelet starts it again.
+func killAgent(t *testing.T, node string) {
+	t.Helper()
+	if err := fleet.lab.KillContainer(t.Context(), node, "agent"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitAgent waits until the node's agent answers /readyz with the status.
+func waitAgent(t *testing.T, node string, status int) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: fleet.lab.Host(node).Dial, DisableKeepAlives: true}}
+	until(t, fmt.Sprintf("the agent of %s answers %d", node, status), func(ctx context.Context) (bool, string, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9980/readyz", nil)
+		if err != nil {
+			return false, "", err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return false, "", err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		return response.StatusCode == status, response.Status + " " + strings.TrimSpace(string(body)), err
+	})
+}

@@ -1,0 +1,62 @@
+// Package e2e proves Fairway on a real cluster: kube-apiserver, kubelets,
+// containerd and Consul servers of the lab, Fairway installed by Helm from its
+// own image. One lab serves all tests of the package.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"k8s.io/client-go/kubernetes"
+
+	"fairway.dev/fairway/lab/cluster"
+	"fairway.dev/fairway/lab/workload"
+)
+
+// fleet is the lab that all tests share.
+var fleet struct {
+	lab    *cluster.Cluster
+	kube   *kubernetes.Clientset
+	consul []*api.Client // the servers
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	if err := setUp(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: the lab did not come up:", err)
+		return 1
+	}
+	if os.Getenv("KEEP") != "1" {
+		defer func() {
+			if err := fleet.lab.Down(context.WithoutCancel(ctx)); err != nil {
+				fmt.Fprintln(os.Stderr, "e2e:", err)
+			}
+		}()
+	}
+	return m.Run()
+}
+
+func setUp(ctx context.Context) error {
+	lab, err := cluster.Up(ctx, cluster.Default("e2e"), os.Stderr)
+	if err != nil {
+		return err
+	}
+	fleet.lab = lab
+	if fleet.kube, err = kubernetes.NewForConfig(lab.RESTConfig()); err != nil {
+		return err
+	}
+	fleet.consul = lab.ConsulServers()
+	return workload.InstallFairway(ctx, lab, os.Stderr)
+}
