@@ -45,7 +45,11 @@ func Decide(in Input) Plan {
 	}
 
 	slices.SortFunc(d.plan.Ops, func(a, b Op) int {
-		return cmp.Or(cmp.Compare(a.phase(), b.phase()), cmp.Compare(a.Instance.ID, b.Instance.ID))
+		return cmp.Or(
+			cmp.Compare(a.phase(), b.phase()),
+			cmp.Compare(a.Instance.ID, b.Instance.ID),
+			cmp.Compare(a.Kind, b.Kind), // an entry is registered before it is made passing
+		)
 	})
 	slices.SortFunc(d.plan.Held, func(a, b Held) int {
 		return cmp.Compare(a.Entry.Instance.ID, b.Entry.Instance.ID)
@@ -53,19 +57,20 @@ func Decide(in Input) Plan {
 	return d.plan
 }
 
-// phase is the op's place in the plan. Status comes before membership (I4), and
-// taking clients away from what leaves comes before anything else, because it
-// cannot wait.
+// phase is the op's place in the plan. To take clients away from what leaves
+// cannot wait. To give clients what is ready comes before entries that nobody
+// is given yet, and those before removals of what nobody is given any more (I4).
 func (o Op) phase() int {
+	leaves := o.Instance.Health == service.Critical
 	switch {
-	case o.Kind == SetHealth && o.Instance.Health == service.Critical:
+	case o.Kind == SetHealth && leaves:
 		return 0
-	case o.Kind == Register:
-		return 1
-	case o.Kind == SetHealth:
+	case o.Kind == Deregister:
+		return 3
+	case leaves:
 		return 2
 	default:
-		return 3
+		return 1
 	}
 }
 

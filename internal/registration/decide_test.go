@@ -28,7 +28,7 @@ func livePod(uid string, health service.Health, names ...string) registration.Po
 		pod.Instances = append(pod.Instances, service.Instance{
 			ID: service.InstanceID(name, ref), Name: name, Pod: ref,
 			Address: netip.MustParseAddr("198.18.64.7"), Port: 80, Tags: []string{"a", "b"},
-			Meta:   map[string]string{service.MetaPodUID: uid, "team": "shop"},
+			Meta:   map[string]string{service.MetaCluster: cluster, service.MetaNode: node, service.MetaPodUID: uid, "team": "shop"},
 			Health: health, Notes: pod.Notes,
 		})
 	}
@@ -107,7 +107,7 @@ func TestDecide(t *testing.T) {
 			e.Instance.Address = netip.MustParseAddr("198.18.64.8")
 			e.Instance.Port = 81
 			e.Instance.Tags = []string{"b", "a"}
-			e.Instance.Meta = map[string]string{service.MetaPodUID: "1", "team": "x", "extra": ""}
+			e.Instance.Meta = map[string]string{service.MetaCluster: cluster, service.MetaNode: node, service.MetaPodUID: "1", "team": "x", "extra": ""}
 		})}, nil, []string{`register | web@1 | passing | name differs: is "www", should be "web"; ` +
 			`address differs: is 198.18.64.8, should be 198.18.64.7; port differs: is 81, should be 80; ` +
 			`tags differ; meta differs: extra, team`}},

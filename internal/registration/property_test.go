@@ -3,10 +3,12 @@ package registration_test
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"fairway.dev/fairway/internal/registration"
@@ -27,6 +29,7 @@ func (r registry) apply(plan registration.Plan) error {
 		if exists && !own(old) {
 			return fmt.Errorf("%s of foreign entry %s", op.Kind, id)
 		}
+		after, remains := op.After(old, exists)
 		if op.Reason == "" {
 			return fmt.Errorf("%s of %s without a reason", op.Kind, id)
 		}
@@ -49,6 +52,9 @@ func (r registry) apply(plan registration.Plan) error {
 			}
 			delete(r, id)
 		}
+		if now, exists := r[id]; exists != remains || !cmp.Equal(now, after, ignoreNotes) {
+			return fmt.Errorf("%s of %s leaves %+v (%v); After says %+v (%v)", op.Kind, id, now, exists, after, remains)
+		}
 	}
 	return nil
 }
@@ -61,6 +67,9 @@ func (r registry) entries() []registration.Entry {
 	}
 	return entries
 }
+
+// ignoreNotes: they are shown, not compared.
+var ignoreNotes = cmp.Options{cmpopts.IgnoreFields(service.Instance{}, "Notes"), cmpopts.EquateComparable(netip.Addr{})}
 
 func own(e registration.Entry) bool { return e.Cluster == cluster && e.Node == node }
 
@@ -91,7 +100,7 @@ func drawWorld(t *rapid.T) (registration.Input, registry) {
 			case 1:
 				e.Instance.Tags = nil
 			case 2:
-				e.Instance.Meta = map[string]string{service.MetaPodUID: pod.Pod.UID, "other": "x"}
+				e.Instance.Meta = map[string]string{service.MetaCluster: cluster, service.MetaNode: node, service.MetaPodUID: pod.Pod.UID, "other": "x"}
 			case 3:
 				noCheck(&e)
 			case 4:

@@ -96,9 +96,9 @@ type Held struct {
 	Reason string
 }
 
-// Plan is what is to be written, in order: what leaves service first, then
-// what is registered, then other changes of health, then removals; within each
-// by ID.
+// Plan is what is to be written, the most urgent first: what leaves service,
+// then what enters or stays in it, then entries that are not in service, then
+// removals; within each by ID.
 type Plan struct {
 	Ops []Op
 	// Held are entries whose pod is neither there nor proven gone.
