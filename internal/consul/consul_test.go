@@ -1,0 +1,89 @@
+package consul_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/consultest"
+)
+
+func TestClassify(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		kind   error
+		reason string
+	}{
+		{api.StatusError{Code: 403, Body: "Permission denied: token lacks service:write on \"web\""}, consul.ErrDenied,
+			`denied by Consul's ACLs: Permission denied: token lacks service:write on "web"`},
+		{api.StatusError{Code: 500, Body: "rpc error making call: ACL not found"}, consul.ErrDenied,
+			"denied by Consul's ACLs: rpc error making call: ACL not found"},
+		{api.StatusError{Code: 400, Body: "Invalid Service Meta"}, consul.ErrInvalid, "refused by Consul as invalid: Invalid Service Meta"},
+		{api.StatusError{Code: 404, Body: "Unknown service ID"}, consul.ErrNotFound, "not known to Consul"},
+		{api.StatusError{Code: 429, Body: "slow down"}, consul.ErrUnavailable, "no usable answer from Consul"},
+		{api.StatusError{Code: 500, Body: "No cluster leader"}, consul.ErrUnavailable, "no usable answer from Consul"},
+		{&url.Error{Op: "Get", URL: "http://127.0.0.1:1", Err: io.EOF}, consul.ErrUnavailable, "no usable answer from Consul"},
+		{fmt.Errorf("read: %w", context.DeadlineExceeded), consul.ErrUnavailable, "no usable answer from Consul"},
+		{io.ErrUnexpectedEOF, consul.ErrUnusable, "the answer is not a usable one of Consul"},
+	} {
+		got := consul.Classify(c.err)
+		if !errors.Is(got, c.kind) || !errors.Is(got, c.err) {
+			t.Errorf("%v: got %v, want kind %v", c.err, got, c.kind)
+		}
+		// Callers wrap errors, and that must not change what users read.
+		if reason := consul.Reason(fmt.Errorf("register x: %w", got)); reason != c.reason {
+			t.Errorf("%v: reason %q, want %q", c.err, reason, c.reason)
+		}
+	}
+	if err := consul.Classify(nil); err != nil {
+		t.Errorf("nil became %v", err)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for _, address := range []string{"", "127.0.0.1:8500", "ftp://127.0.0.1", "http://"} {
+		if _, err := consul.New(consul.Config{Address: address}); err == nil {
+			t.Errorf("%q was accepted", address)
+		}
+	}
+}
+
+// The token file may come late, change, and be missing for a moment while it
+// changes.
+func TestTokenFile(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, false)
+	file := filepath.Join(t.TempDir(), "token")
+	client, err := consul.New(consul.Config{Address: c.Server.Address, TokenFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := consul.NewIdentity(client)
+	if _, err := identity.NodeName(t.Context()); !errors.Is(err, consul.ErrDenied) || client.TokenGeneration() != 0 {
+		t.Errorf("without the file: %v, generation %d", err, client.TokenGeneration())
+	}
+	for generation := uint64(1); generation <= 2; generation++ {
+		if err := os.WriteFile(file, []byte(c.Token(consultest.FairwayRules)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		identity.Forget()
+		if name, err := identity.NodeName(t.Context()); err != nil || name != c.Server.Node || client.TokenGeneration() != generation {
+			t.Errorf("token %d: %q, %v, generation %d", generation, name, err, client.TokenGeneration())
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	identity.Forget()
+	if _, err := identity.NodeName(t.Context()); err != nil || client.TokenGeneration() != 2 {
+		t.Errorf("with the file gone: %v, generation %d", err, client.TokenGeneration())
+	}
+}

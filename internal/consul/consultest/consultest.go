@@ -1,0 +1,317 @@
+// Package consultest runs a real Consul for tests: a server with ACLs that
+// deny by default and, if asked for, a client agent, as on a node. Both listen
+// on 127.0.0.1 alone, and end with the test.
+package consultest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/lab/servers"
+)
+
+// FairwayRules are the ACL rules that a node agent of Fairway needs.
+const FairwayRules = `
+agent_prefix ""   { policy = "read" }
+node_prefix ""    { policy = "read" }
+service_prefix "" { policy = "write" }
+`
+
+// management is the token that may do everything.
+const management = "6d616e61-6765-6d65-6e74-746f6b656e21"
+
+// wait bounds every wait for Consul.
+const wait = 30 * time.Second
+
+// Cluster is a Consul server and perhaps a client agent.
+type Cluster struct {
+	Server *Agent
+	// Client is the agent that a node's programs talk to, nil if not asked for.
+	Client *Agent
+}
+
+// Agent is one Consul process.
+type Agent struct {
+	Node    string // its name in the catalog
+	Address string // http://127.0.0.1:port
+
+	t      testing.TB
+	dir    string
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// Start starts a server and waits until it leads; with a client agent also
+// until that one is in the catalog.
+func Start(t testing.TB, withClient bool) *Cluster {
+	t.Helper()
+	serf := freePort(t)
+	c := &Cluster{Server: newAgent(t, "server", map[string]any{
+		"server":           true,
+		"bootstrap_expect": 1,
+		"performance":      map[string]any{"raft_multiplier": 1},
+	}, serf)}
+	c.Server.Start()
+	if withClient {
+		c.Client = newAgent(t, "node-1", map[string]any{
+			"retry_join":     []string{fmt.Sprintf("127.0.0.1:%d", serf)},
+			"retry_interval": "250ms",
+		}, freePort(t))
+		c.Client.Start()
+	}
+	c.WaitReady()
+	return c
+}
+
+func (c *Cluster) agents() []*Agent {
+	if c.Client == nil {
+		return []*Agent{c.Server}
+	}
+	return []*Agent{c.Server, c.Client}
+}
+
+// WaitReady waits until the server leads and has every agent in its catalog.
+func (c *Cluster) WaitReady() {
+	c.Server.t.Helper()
+	for _, agent := range c.agents() {
+		Eventually(agent.t, "agent "+agent.Node+" is in the catalog and can ask the leader", func() error {
+			checks, meta, err := agent.API(management).Health().Node(agent.Node, &api.QueryOptions{RequireConsistent: true})
+			switch {
+			case err != nil:
+				return err
+			case !meta.KnownLeader:
+				return errors.New("no leader")
+			}
+			for _, check := range checks {
+				if check.CheckID == "serfHealth" && check.Status == api.HealthPassing {
+					return nil
+				}
+			}
+			return errors.New("no passing serfHealth")
+		})
+	}
+}
+
+// Node is the agent that programs should talk to.
+func (c *Cluster) Node() *Agent {
+	if c.Client != nil {
+		return c.Client
+	}
+	return c.Server
+}
+
+// Management is a client of the server that may do everything.
+func (c *Cluster) Management() *api.Client { return c.Server.API(management) }
+
+// ManagementToken is the token that may do everything.
+func (c *Cluster) ManagementToken() string { return management }
+
+// Token makes an ACL token with the rules and returns its secret.
+func (c *Cluster) Token(rules string) string {
+	t := c.Server.t
+	t.Helper()
+	acl := c.Management().ACL()
+	policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: fmt.Sprintf("p%d", time.Now().UnixNano()), Rules: rules}, nil)
+	if err != nil {
+		t.Fatalf("make policy: %v", err)
+	}
+	token, _, err := acl.TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}, nil)
+	if err != nil {
+		t.Fatalf("make token: %v", err)
+	}
+	return token.SecretID
+}
+
+// Index is the server's raft index: it moves with every write to the log. The
+// first call waits until the agents have written what they write of their own
+// accord some seconds after they start.
+func (c *Cluster) Index() string {
+	t := c.Server.t
+	t.Helper()
+	for _, agent := range c.agents() {
+		Eventually(t, "agent "+agent.Node+" has written its own node's details", func() error {
+			node, _, err := c.Management().Catalog().Node(agent.Node, &api.QueryOptions{RequireConsistent: true})
+			if err == nil && (node == nil || node.Node == nil || len(node.Node.TaggedAddresses) == 0) {
+				err = errors.New("no tagged addresses yet")
+			}
+			return err
+		})
+	}
+	self, err := c.Management().Agent().Self()
+	if err != nil {
+		t.Fatalf("read raft index: %v", err)
+	}
+	raft, _ := self["Stats"]["raft"].(map[string]any)
+	index, _ := raft["last_log_index"].(string)
+	if index == "" {
+		t.Fatalf("no raft index in %v", raft)
+	}
+	return index
+}
+
+// FairwayClient is Fairway's own client of the agent, with the token in a file.
+func (a *Agent) FairwayClient(token string) (client *consul.Client, tokenFile string) {
+	a.t.Helper()
+	tokenFile = filepath.Join(a.t.TempDir(), "token")
+	if err := os.WriteFile(tokenFile, []byte(token+"\n"), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	client, err := consul.New(consul.Config{
+		Address: a.Address, TokenFile: tokenFile, Timeout: 20 * time.Second, UserAgent: "consultest",
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return client, tokenFile
+}
+
+// API is Consul's own client of the agent.
+func (a *Agent) API(token string) *api.Client {
+	a.t.Helper()
+	client, err := api.NewClient(&api.Config{
+		Address: a.Address, Token: token, HttpClient: &http.Client{Timeout: 20 * time.Second},
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return client
+}
+
+// newAgent writes an agent's configuration.
+func newAgent(t testing.TB, node string, config map[string]any, serf int) *Agent {
+	t.Helper()
+	dir := t.TempDir()
+	http := freePort(t)
+	ports := map[string]any{
+		"http": http, "https": -1, "dns": -1, "grpc": -1, "grpc_tls": -1,
+		"serf_lan": serf, "serf_wan": -1, "server": freePort(t),
+	}
+	maps.Copy(config, map[string]any{
+		"node_name":            node,
+		"data_dir":             filepath.Join(dir, "data"),
+		"bind_addr":            "127.0.0.1",
+		"client_addr":          "127.0.0.1",
+		"ports":                ports,
+		"disable_update_check": true,
+		"disable_coordinates":  true, // agents write them to the log now and then
+		"leave_on_terminate":   false,
+		"log_level":            "warn",
+		"connect":              map[string]any{"enabled": false},
+		"peering":              map[string]any{"enabled": false},
+		"acl": map[string]any{
+			"enabled": true, "default_policy": "deny", "down_policy": "extend-cache",
+			"tokens": map[string]any{"initial_management": management, "agent": management},
+		},
+	})
+	data, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "consul.json"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &Agent{t: t, Node: node, Address: fmt.Sprintf("http://127.0.0.1:%d", http), dir: dir}
+}
+
+// Start starts the process, the first time or again with the same data.
+func (a *Agent) Start() {
+	a.t.Helper()
+	log, err := os.OpenFile(filepath.Join(a.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(context.Background(), program(a.t), "agent", "-config-file", filepath.Join(a.dir, "consul.json"))
+	cmd.Stdout, cmd.Stderr = log, log
+	// Should the test binary be killed, Consul must not outlive it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		a.t.Fatalf("start Consul: %v", err)
+	}
+	exited := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(exited) }()
+	if a.cmd == nil {
+		a.t.Cleanup(a.end)
+	}
+	a.cmd, a.exited = cmd, exited
+}
+
+// Stop kills the process, as a crash or a power cut would. Its data stays.
+func (a *Agent) Stop() {
+	_ = a.cmd.Process.Kill()
+	<-a.exited
+}
+
+// Pause stops the process where it is until Resume.
+func (a *Agent) Pause() { _ = a.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (a *Agent) Resume() { _ = a.cmd.Process.Signal(syscall.SIGCONT) }
+
+// end stops the agent at the end of the test, and shows what it logged if the
+// test failed.
+func (a *Agent) end() {
+	a.Stop()
+	if !a.t.Failed() {
+		return
+	}
+	log, _ := os.ReadFile(filepath.Join(a.dir, "log"))
+	lines := bytes.Split(log, []byte("\n"))
+	a.t.Logf("the last lines of Consul agent %s:\n%s", a.Node, bytes.Join(lines[max(0, len(lines)-40):], []byte("\n")))
+}
+
+// Eventually waits until try succeeds.
+func Eventually(t testing.TB, what string, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(wait)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s: %v", wait, what, err)
+		}
+		<-look.C
+	}
+}
+
+// freePort is a port that nobody listens on right now.
+func freePort(t testing.TB) int {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// program is the path of Consul's program, built if it never was before.
+func program(t testing.TB) string {
+	t.Helper()
+	var out strings.Builder
+	bin, err := servers.Ensure(t.Context(), servers.Options{Families: []servers.Family{servers.Consul}, Out: &out})
+	if err != nil {
+		t.Fatalf("build Consul: %v\n%s", err, out.String())
+	}
+	return bin.Path("consul")
+}

@@ -1,0 +1,112 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// The errors that leave the Consul adapters. Every error of theirs is one of
+// these for errors.Is, or the context's own.
+var (
+	// ErrUnavailable: no usable answer came. Consul, or the servers behind the
+	// agent, cannot be reached, have no leader, or ask to slow down.
+	ErrUnavailable = errors.New("no usable answer from Consul")
+	// ErrDenied: the token may not do this, does not exist, or cannot be read.
+	ErrDenied = errors.New("denied by Consul's ACLs")
+	// ErrInvalid: Consul will never accept the request as it is.
+	ErrInvalid = errors.New("refused by Consul as invalid")
+	// ErrNotFound: what the request is about does not exist.
+	ErrNotFound = errors.New("not known to Consul")
+	// ErrFiltered: the answer is incomplete, because the token may not see all
+	// of it. What is missing from it may well exist.
+	ErrFiltered = errors.New("the answer was filtered by Consul's ACLs")
+	// ErrUnusable: an answer came that is not Consul's, or not a whole one.
+	ErrUnusable = errors.New("the answer is not a usable one of Consul")
+)
+
+// Error is a failed exchange with Consul: which kind of failure, and the
+// client's own error.
+type Error struct {
+	Kind error // one of the Err values
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Kind.Error()
+	}
+	return e.Kind.Error() + ": " + e.Err.Error()
+}
+
+// Unwrap lets errors.Is find both the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
+
+// Classify gives an error of the API client its kind. Nil stays nil.
+func Classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, known := errors.AsType[*Error](err); known {
+		return err
+	}
+	return &Error{Kind: kindOf(err), Err: err}
+}
+
+func kindOf(err error) error {
+	if errors.Is(err, errNoToken) {
+		return ErrDenied
+	}
+	var status api.StatusError
+	var transport *url.Error
+	switch {
+	case errors.As(err, &transport), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return ErrUnavailable
+	case !errors.As(err, &status):
+		return ErrUnusable // an answer came, and could not be decoded
+	case status.Code == http.StatusForbidden, status.Code == http.StatusUnauthorized:
+		return ErrDenied
+	case status.Code == http.StatusNotFound:
+		return ErrNotFound
+	case status.Code == http.StatusTooManyRequests:
+		return ErrUnavailable
+	case status.Code >= 400 && status.Code < 500:
+		return ErrInvalid
+	// The servers' own refusals reach HTTP clients as 500 with the reason in
+	// the text.
+	case strings.Contains(status.Body, "Permission denied"), strings.Contains(status.Body, "ACL not found"):
+		return ErrDenied
+	}
+	return ErrUnavailable
+}
+
+// Reason says in a few words why an exchange failed. The words stay the same
+// as long as the cause does, so they can stand in a status without making it
+// change all the time. What only a user can repair is quoted from Consul.
+func Reason(err error) string {
+	for _, kind := range []error{ErrFiltered, ErrUnusable, ErrNotFound} {
+		if errors.Is(err, kind) {
+			return kind.Error()
+		}
+	}
+	var status api.StatusError
+	for _, kind := range []error{ErrDenied, ErrInvalid} {
+		if !errors.Is(err, kind) {
+			continue
+		}
+		if errors.As(err, &status) && status.Body != "" && len(status.Body) <= 300 {
+			return kind.Error() + ": " + strings.TrimSpace(status.Body)
+		}
+		return kind.Error()
+	}
+	return ErrUnavailable.Error()
+}

@@ -1,0 +1,196 @@
+// Package health asks the Consul servers what they give to clients. Its
+// answers are the proof that gates open on.
+//
+// The question goes through the node's agent, which hands it to the leader: a
+// consistent read is one that no stale or cut-off server can answer. It is
+// made the way clients make it, through the health endpoint, so that whatever
+// hides an instance from them (its own check, its node's, someone else's, an
+// address that is not the pod's) hides it here too.
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/service"
+)
+
+// parallel bounds the queries of one Prove.
+const parallel = 8
+
+// serfHealth is the check by which Consul says whether a node's agent lives.
+const serfHealth = "serfHealth"
+
+// Prover proves instances that the client's agent has registered.
+type Prover struct {
+	client   *consul.Client
+	identity *consul.Identity
+}
+
+// NewProver makes a Prover.
+func NewProver(client *consul.Client, identity *consul.Identity) *Prover {
+	return &Prover{client: client, identity: identity}
+}
+
+// Prove asks about instances and returns a proof for each, by instance ID.
+// There is no error: what could not be found out is Unknown, and says why.
+func (p *Prover) Prove(ctx context.Context, instances []service.Instance) map[string]gate.Proof {
+	byName := map[string][]service.Instance{}
+	for _, in := range instances {
+		byName[in.Name] = append(byName[in.Name], in)
+	}
+	proofs := make(map[string]gate.Proof, len(instances))
+	node, err := p.identity.NodeName(ctx)
+	if err != nil {
+		addAll(proofs, instances, unknown(err))
+		return proofs
+	}
+
+	var (
+		group errgroup.Group
+		mu    sync.Mutex
+	)
+	group.SetLimit(parallel)
+	for name, sought := range byName {
+		group.Go(func() error {
+			found := p.proveService(ctx, name, node, sought)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(proofs, found)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return proofs
+}
+
+// proveService asks for the passing instances of one service on the node, and
+// if some are missing, once more for all, to say why.
+func (p *Prover) proveService(ctx context.Context, name, node string, sought []service.Instance) map[string]gate.Proof {
+	proofs := make(map[string]gate.Proof, len(sought))
+	passing, index, err := p.query(ctx, name, node, true)
+	if err != nil {
+		addAll(proofs, sought, unknown(err))
+		return proofs
+	}
+	now := time.Now()
+	var missing []service.Instance
+	for _, in := range sought {
+		entry, ok := passing[in.ID]
+		if !ok {
+			missing = append(missing, in)
+			continue
+		}
+		proof := gate.Proof{Finding: gate.Passing, Index: index, At: now}
+		if detail := difference(in, entry); detail != "" {
+			proof.Finding, proof.Detail = gate.Absent, detail
+		}
+		proofs[in.ID] = proof
+	}
+	if len(missing) == 0 {
+		return proofs
+	}
+
+	all, index, err := p.query(ctx, name, node, false)
+	if err != nil {
+		addAll(proofs, missing, unknown(err))
+		return proofs
+	}
+	now = time.Now()
+	for _, in := range missing {
+		proofs[in.ID] = gate.Proof{Finding: gate.Absent, Detail: whyAbsent(all[in.ID]), Index: index, At: now}
+	}
+	return proofs
+}
+
+// query returns the service's entries on the node by ID, and the index of the
+// answer. It is an error if the answer is not the leader's own and whole.
+func (p *Prover) query(ctx context.Context, name, node string, passing bool) (map[string]*api.ServiceEntry, uint64, error) {
+	opts := (&api.QueryOptions{
+		RequireConsistent: true,
+		Filter:            "Node.Node == " + strconv.Quote(node),
+	}).WithContext(ctx)
+	entries, meta, err := p.client.Health().Service(name, "", passing, opts)
+	switch {
+	case err != nil:
+		return nil, 0, consul.Classify(err)
+	case meta.ResultsFilteredByACLs:
+		return nil, 0, &consul.Error{Kind: consul.ErrFiltered}
+	case !meta.KnownLeader || meta.LastContact > 0:
+		return nil, 0, &consul.Error{Kind: consul.ErrUnavailable, Err: errors.New("not a consistent answer")}
+	case entries == nil:
+		return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
+	}
+	byID := make(map[string]*api.ServiceEntry, len(entries))
+	for _, entry := range entries {
+		if entry == nil || entry.Service == nil || entry.Node == nil {
+			return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
+		}
+		byID[entry.Service.ID] = entry
+	}
+	return byID, meta.LastIndex, nil
+}
+
+// difference says in what the servers' entry is not the instance, or nothing
+// if it is. A client that is given another address does not reach the pod.
+func difference(in service.Instance, entry *api.ServiceEntry) string {
+	got := entry.Service
+	switch {
+	case got.Meta[service.MetaPodUID] != in.Pod.UID:
+		return "the servers' entry is of another life of the pod"
+	case got.Address != in.Address.String():
+		return fmt.Sprintf("the servers give address %q instead of %s", got.Address, in.Address)
+	case got.Port != int(in.Port):
+		return fmt.Sprintf("the servers give port %d instead of %d", got.Port, in.Port)
+	}
+	return ""
+}
+
+// whyAbsent says why the servers keep an entry from clients. Only states go
+// into the text, no outputs of checks: those change all the time.
+func whyAbsent(entry *api.ServiceEntry) string {
+	if entry == nil {
+		return "not in the servers' catalog"
+	}
+	var reasons []string
+	for _, check := range entry.Checks {
+		if check.Status == api.HealthPassing {
+			continue
+		}
+		name := fmt.Sprintf("check %q", check.Name)
+		switch check.CheckID {
+		case entry.Service.ID:
+			name = "its own check"
+		case serfHealth:
+			name = "the node's serfHealth"
+		}
+		reasons = append(reasons, name+" is "+check.Status)
+	}
+	if len(reasons) == 0 {
+		return "it has only just become passing"
+	}
+	slices.Sort(reasons)
+	return strings.Join(slices.Compact(reasons), ", ")
+}
+
+func unknown(err error) gate.Proof {
+	return gate.Proof{Finding: gate.Unknown, Detail: consul.Reason(err), At: time.Now()}
+}
+
+func addAll(proofs map[string]gate.Proof, instances []service.Instance, proof gate.Proof) {
+	for _, in := range instances {
+		proofs[in.ID] = proof
+	}
+}

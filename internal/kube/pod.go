@@ -1,0 +1,102 @@
+package kube
+
+import (
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"fairway.dev/fairway/internal/service"
+)
+
+// Pod is what the core knows of a pod.
+func Pod(in *corev1.Pod) service.Pod {
+	out := service.Pod{
+		Ref:         service.PodRef{Namespace: in.Namespace, Name: in.Name, UID: string(in.UID)},
+		Annotations: in.Annotations,
+		Addresses:   addresses(in.Status),
+		Ports:       ports(in.Spec),
+		Phase:       service.Phase(in.Status.Phase),
+		Terminating: in.DeletionTimestamp != nil,
+		Conditions:  map[string]service.Condition{},
+	}
+	for _, condition := range in.Status.Conditions {
+		switch condition.Type {
+		case corev1.ContainersReady:
+			out.ContainersReady = condition.Status == corev1.ConditionTrue
+			out.ContainersReadySince = condition.LastTransitionTime.Time
+			if !out.ContainersReady {
+				out.NotReadyMessage = condition.Message
+			}
+		case service.GateReachable, service.ConditionAnnotations:
+			out.Conditions[string(condition.Type)] = service.Condition{
+				Status:  service.ConditionStatus(condition.Status),
+				Reason:  condition.Reason,
+				Message: condition.Message,
+				Since:   condition.LastTransitionTime.Time,
+			}
+		}
+	}
+	for _, gate := range in.Spec.ReadinessGates {
+		out.Gates = append(out.Gates, service.Gate{
+			Type: string(gate.ConditionType),
+			Open: isTrue(in.Status.Conditions, gate.ConditionType),
+		})
+	}
+	return out
+}
+
+// addresses are the pod's IPs, the primary one first. A value that is not an
+// address is left out: the pod then has none, and waits.
+func addresses(status corev1.PodStatus) []netip.Addr {
+	texts := make([]string, 0, len(status.PodIPs))
+	for _, ip := range status.PodIPs {
+		texts = append(texts, ip.IP)
+	}
+	if len(texts) == 0 && status.PodIP != "" {
+		texts = append(texts, status.PodIP)
+	}
+	var out []netip.Addr
+	for _, text := range texts {
+		if address, err := netip.ParseAddr(text); err == nil {
+			out = append(out, address)
+		}
+	}
+	return out
+}
+
+// ports are those of the regular containers, then those of native sidecars:
+// init containers that are restarted always, and so run beside the others.
+func ports(spec corev1.PodSpec) []service.ContainerPort {
+	containers := spec.Containers
+	for _, container := range spec.InitContainers {
+		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			containers = append(slices.Clip(containers), container)
+		}
+	}
+	var out []service.ContainerPort
+	for _, container := range containers {
+		for _, port := range container.Ports {
+			if port.ContainerPort < 1 || port.ContainerPort > 65535 {
+				continue
+			}
+			protocol := string(port.Protocol)
+			if protocol == "" {
+				protocol = string(corev1.ProtocolTCP)
+			}
+			out = append(out, service.ContainerPort{
+				Name: port.Name, Port: uint16(port.ContainerPort), Protocol: protocol,
+			})
+		}
+	}
+	return out
+}
+
+func isTrue(conditions []corev1.PodCondition, kind corev1.PodConditionType) bool {
+	for _, condition := range conditions {
+		if condition.Type == kind {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

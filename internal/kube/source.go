@@ -1,0 +1,110 @@
+// Package kube speaks to the Kubernetes API server for a node agent: it
+// watches the pods of one node, proves that a pod no longer exists, and writes
+// the conditions and Events by which users see what Fairway found.
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"fairway.dev/fairway/internal/service"
+)
+
+// The proofs that a pod no longer exists, as told to people.
+const (
+	whyDeleted  = "the API server reported its deletion"
+	whyReplaced = "another pod has its name"
+	whyNotFound = "the API server says there is no such pod"
+)
+
+// PodSource is the pods of one node, as a watch on the API server shows them.
+//
+// What it lacks is not proven to be gone: an API server, or a proxy in front
+// of one, that answers a list with nothing empties it. What proves that a pod
+// is gone is in Gone, or found by Confirm.
+type PodSource struct {
+	client kubernetes.Interface
+	node   string
+	*store
+}
+
+// NewPodSource makes a PodSource. It shows nothing before Run.
+func NewPodSource(client kubernetes.Interface, node string) (*PodSource, error) {
+	if client == nil || node == "" {
+		return nil, errors.New("pod source: client and node are required")
+	}
+	return &PodSource{client: client, node: node, store: newStore()}, nil
+}
+
+// Run watches until ctx ends. It feeds the store by a reflector of its own
+// rather than through a shared informer: only so does the store see whether a
+// pod was deleted or is missing from a list, and only so can the wait after a
+// failed watch be short. The informer's, of up to a minute, would for so long
+// keep traffic on pods that have terminated while the API server was away.
+func (s *PodSource) Run(ctx context.Context) error {
+	lw := cache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll,
+		fields.OneTermEqualSelector("spec.nodeName", s.node))
+	reflector := cache.NewReflectorWithOptions(lw, &corev1.Pod{}, s.store, cache.ReflectorOptions{
+		Name: "pods",
+		Backoff: &wait.Backoff{
+			Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 20, Cap: longestRetry,
+		},
+	})
+	reflector.RunWithContext(ctx)
+	return ctx.Err()
+}
+
+// longestRetry, doubled by jitter at most, is the longest wait before the watch
+// is tried again.
+const longestRetry = 5 * time.Second
+
+// Confirm asks the API server whether the pod still exists. Gone means proven:
+// by a quorum read that finds no pod of that name, or one with another UID. A
+// proof is kept for Gone, and subscribers are told. Everything else, such as a
+// 404 that is not the API server's own, is not proof.
+func (s *PodSource) Confirm(ctx context.Context, ref service.PodRef) (bool, string, error) {
+	// No resourceVersion: the answer must be as of now, not from a cache.
+	pod, err := s.client.CoreV1().Pods(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	gone, why, err := judge(ref, pod, err)
+	if gone {
+		s.prove(ref.UID, why)
+	}
+	return gone, why, err
+}
+
+// judge reads the answer to a GET of a pod.
+func judge(ref service.PodRef, pod *corev1.Pod, err error) (gone bool, why string, _ error) {
+	switch {
+	case err == nil && (pod.Name != ref.Name || pod.Namespace != ref.Namespace || pod.UID == ""):
+		return false, "", fmt.Errorf("get pod %s: the answer is not that pod", ref)
+	case err == nil && string(pod.UID) != ref.UID:
+		return true, whyReplaced, nil
+	case err == nil:
+		return false, "", nil
+	case isNotFound(err, ref.Name):
+		return true, whyNotFound, nil
+	}
+	return false, "", fmt.Errorf("get pod %s: %w", ref, err)
+}
+
+// isNotFound tells whether err is the API server's own statement that there is
+// no pod of that name. The client makes a NotFound of any 404, also of a
+// proxy's error page, and marks those as unexpected.
+func isNotFound(err error, name string) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) || apierrors.IsUnexpectedServerError(err) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Kind == "pods" && details.Group == "" && details.Name == name
+}
