@@ -1,0 +1,217 @@
+// Package agent is the process that runs on every node: it reads the node's
+// pods, publishes them to the node's Consul agent, and opens their readiness
+// gates when the Consul servers prove that clients are given them.
+//
+// Three loops do the work, and each owns its state: the publisher writes to
+// Consul, the gatekeeper asks the servers and writes to pods, the confirmer
+// looks for proof that missing pods are gone. They leave each other notes on a
+// board, and none waits for another.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/agentapi"
+	"fairway.dev/fairway/internal/consul/health"
+	"fairway.dev/fairway/internal/kube"
+)
+
+const (
+	userAgent = "fairway-agent"
+	// stuckAfter is how long a loop at work may show no progress. Every single
+	// step of a loop is bounded by much less.
+	stuckAfter = 2 * time.Minute
+)
+
+// Agent is one agent process.
+type Agent struct {
+	opts Options
+	log  *slog.Logger
+	// outside is what the agent speaks to.
+	outside  outside
+	closers  []step
+	registry *prometheus.Registry
+	// listening is called with the address of the HTTP server; for tests.
+	listening func(net.Addr)
+}
+
+// outside is everything that an agent speaks to.
+type outside struct {
+	source   podSource
+	registry registry
+	prover   prover
+	writer   podWriter
+}
+
+// New makes an agent that speaks to Kubernetes and Consul as the options say.
+// It contacts neither.
+func New(opts Options, log *slog.Logger) (*Agent, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	clientset, err := kubernetesClient(opts)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	source, err := kube.NewPodSource(clientset, opts.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	writer, err := kube.NewWriter(clientset, opts.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	registry, prover, err := consulAdapters(opts)
+	if err != nil {
+		writer.Close()
+		return nil, err
+	}
+	a := newAgent(opts, log, outside{source: source, registry: registry, prover: prover, writer: writer})
+	a.closers = []step{{"events", time.Second, func(context.Context) error { writer.Close(); return nil }}}
+	return a, nil
+}
+
+func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &Agent{opts: opts, log: log, outside: outside, registry: reg, listening: func(net.Addr) {}}
+}
+
+func kubernetesClient(opts Options) (kubernetes.Interface, error) {
+	config, err := rest.InClusterConfig()
+	if opts.Kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", opts.Kubeconfig)
+	}
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = userAgent
+	// A node that starts all of its pods at once needs two patches and an Event
+	// for each; the client's default of 5 a second would hold up their gates.
+	config.QPS, config.Burst = 50, 200
+	return kubernetes.NewForConfig(config)
+}
+
+func consulAdapters(opts Options) (*agentapi.Registry, *health.Prover, error) {
+	client, err := consul.New(consul.Config{
+		Address:   opts.ConsulAddress,
+		TokenFile: opts.ConsulTokenFile,
+		CAFile:    opts.ConsulCAFile,
+		CertFile:  opts.ConsulCertFile,
+		KeyFile:   opts.ConsulKeyFile,
+		UserAgent: userAgent,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	identity := consul.NewIdentity(client)
+	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity, CheckTTL: opts.CheckTTL})
+	if err != nil {
+		return nil, nil, err
+	}
+	return registry, health.NewProver(client, identity), nil
+}
+
+// Run works until ctx ends, and then leaves everything as it is for the next
+// process: it finishes the write it is at, hands the entries' dead-man over,
+// and takes nothing out. It returns nil if ctx ended.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	stop := &stopStack{log: a.log}
+	defer func() { err = errors.Join(err, stop.run(context.WithoutCancel(ctx))) }()
+	for _, closer := range a.closers {
+		stop.push(closer)
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	loops := a.loops()
+	server, serve, err := a.listen(ctx, loops)
+	if err != nil {
+		return err
+	}
+	stop.push(step{"http", 2 * time.Second, server.Shutdown})
+	stop.push(step{"hand over checks", 5 * time.Second, loops.publisher.handOver})
+
+	a.log.Info("starting", "node", a.opts.NodeName, "cluster", a.opts.ClusterID, "consul", a.opts.ConsulAddress)
+	parts := []part{
+		{"http", serve},
+		{"pods", a.outside.source.Run},
+		{"publisher", loops.publisher.run},
+		{"confirmer", loops.confirmer.run},
+		{"gatekeeper", loops.gatekeeper.run},
+	}
+	for _, part := range parts {
+		group.Go(func() error { return part.runUntil(ctx) })
+	}
+	err = group.Wait()
+	a.log.Info("stopping; entries and gates stay as they are")
+	return err
+}
+
+// loops are the three loops of an agent.
+type loops struct {
+	publisher  *publisher
+	confirmer  *confirmer
+	gatekeeper *gatekeeper
+}
+
+func (a *Agent) loops() loops {
+	var (
+		o       = a.outside
+		metrics = newMetrics(a.registry)
+		board   = newBoard()
+	)
+	confirmer := &confirmer{
+		source: o.source, log: a.log.With("component", "confirmer"),
+		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(),
+	}
+	publisher := &publisher{
+		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, renewEvery: a.opts.CheckTTL / 3,
+		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
+		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
+	}
+	gatekeeper := &gatekeeper{
+		source: o.source, changed: o.source.Subscribe(), prover: o.prover, writer: o.writer, board: board,
+		log: a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
+	}
+	return loops{publisher, confirmer, gatekeeper}
+}
+
+// listen opens the HTTP port. The server outlives the loops, so that probes
+// and metrics show the stop as well; serve ends with ctx and leaves it running.
+func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context.Context) error, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.opts.Listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
+	}
+	a.listening(listener.Addr())
+	server := &http.Server{
+		Handler: handler(ctx, a.registry, l.publisher.board,
+			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse}),
+		ReadHeaderTimeout: 5 * time.Second,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }() // ends with Shutdown
+	serve := func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		}
+	}
+	return server, serve, nil
+}

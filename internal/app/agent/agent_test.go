@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/service"
+)
+
+func TestOptions(t *testing.T) {
+	good := Default()
+	good.ClusterID, good.NodeName = "east-1", "n1"
+	if err := good.Validate(); err != nil {
+		t.Fatalf("good options: %v", err)
+	}
+	for flag, spoil := range map[string]func(*Options){
+		"--cluster-id":       func(o *Options) { o.ClusterID = "" },
+		"--cluster-id \"a b": func(o *Options) { o.ClusterID = "a b" },
+		"--node-name":        func(o *Options) { o.NodeName = "" },
+		"--consul-address":   func(o *Options) { o.ConsulAddress = "" },
+		"--consul-cert-file": func(o *Options) { o.ConsulCertFile = "x" },
+		"--listen":           func(o *Options) { o.Listen = "9980" },
+		"--check-ttl":        func(o *Options) { o.CheckTTL = time.Second },
+		"--resync":           func(o *Options) { o.Resync = 0 },
+		"--log-format":       func(o *Options) { o.LogFormat = "xml" },
+	} {
+		bad := good
+		spoil(&bad)
+		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%s: error %v does not name it", flag, err)
+		}
+	}
+}
+
+// A condition is written once it has lasted, at once if it is true, and not
+// again before the watch has had time to show it.
+func TestShown(t *testing.T) {
+	const kind = service.GateReachable
+	start := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	waiting := service.Condition{Status: service.ConditionFalse, Reason: "WaitingForServers"}
+	other := service.Condition{Status: service.ConditionFalse, Reason: "NotPassingAtServers"}
+	open := service.Condition{Status: service.ConditionTrue, Reason: "Reachable"}
+	blank := service.Pod{}
+	showing := func(c service.Condition) service.Pod {
+		return service.Pod{Conditions: map[string]service.Condition{kind: c}}
+	}
+
+	s := &shown{}
+	expect := func(what string, pod service.Pod, want service.Condition, now time.Time, due bool) {
+		t.Helper()
+		if got := s.due(pod, kind, want, now); got != due {
+			t.Errorf("%s: due is %v", what, got)
+		}
+	}
+	expect("a reason to wait, just now", blank, waiting, at(0), false)
+	if !s.next.Equal(at(settle)) {
+		t.Errorf("next look at %s", s.next)
+	}
+	expect("another reason does not begin anew", blank, other, at(settle/2), false)
+	expect("it has lasted", blank, waiting, at(settle), true)
+	s.written(blank, kind, waiting, at(settle))
+	expect("not visible yet", blank, waiting, at(settle+time.Second), false)
+	expect("opening does not wait for that", blank, open, at(settle+time.Second), true)
+	expect("not visible for too long", blank, waiting, at(settle+visible), true)
+	expect("visible", showing(waiting), waiting, at(settle+visible), false)
+	if !s.next.IsZero() {
+		t.Errorf("nothing is left to do, but there is a next look at %s", s.next)
+	}
+
+	if !s.failed(at(0)) || s.failed(at(0)) {
+		t.Error("want only the first failure in a row to be news")
+	}
+	expect("just failed", showing(waiting), open, at(time.Millisecond), false)
+	expect("some time after it failed", showing(waiting), open, at(time.Minute), true)
+}
+
+// What the servers lack although the registry holds it is pushed again, at
+// growing intervals, and not while the servers give no answer at all.
+func TestPushLost(t *testing.T) {
+	g := &gatekeeper{board: newBoard()}
+	in := service.Instance{ID: "a"}
+	p := &pod{verdict: gate.Verdict{NeedsProof: []service.Instance{in}}}
+	start := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+
+	var pushed []time.Duration
+	for elapsed := time.Duration(0); elapsed < 10*time.Second; elapsed += 100 * time.Millisecond {
+		g.pushLost(p, map[string]gate.Proof{"a": {Finding: gate.Absent}}, start.Add(elapsed))
+		if g.board.takeLost()["a"] {
+			pushed = append(pushed, elapsed)
+		}
+	}
+	if diff := cmp.Diff([]time.Duration{time.Second, 3 * time.Second, 7 * time.Second}, pushed); diff != "" {
+		t.Errorf("pushed at (-want +got):\n%s", diff)
+	}
+	g.pushLost(p, map[string]gate.Proof{"a": {Finding: gate.Unknown}}, start.Add(time.Hour))
+	if len(g.board.takeLost()) != 0 {
+		t.Error("pushed without an answer of the servers")
+	}
+}
+
+func TestProblemsFitAnEvent(t *testing.T) {
+	var errs []annotation.Error
+	for range 100 {
+		errs = append(errs, annotation.Error{Key: "fairway.dev/service-port", Problem: "is not a port"})
+	}
+	if got := problems(errs); len(got) > 1024 || !strings.HasSuffix(got, "; and more") {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+	if got := problems(errs[:1]); got != errs[0].String() {
+		t.Errorf("one problem reads %q", got)
+	}
+}
+
+func TestPulse(t *testing.T) {
+	p := newPulse("publisher", time.Minute)
+	p.beat()
+	if why := p.stuck(time.Now()); why != "" {
+		t.Errorf("a loop at work: %q", why)
+	}
+	if why := p.stuck(time.Now().Add(time.Minute + time.Second)); !strings.Contains(why, "publisher") {
+		t.Errorf("a loop that hangs: %q", why)
+	}
+	p.rest()
+	if why := p.stuck(time.Now().Add(time.Hour)); why != "" {
+		t.Errorf("a loop that waits for work: %q", why)
+	}
+}
+
+func TestPartsThatEnd(t *testing.T) {
+	boom := errors.New("boom")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, c := range map[string]struct {
+		ctx     context.Context
+		returns error
+		fails   bool
+	}{
+		"early, without an error": {t.Context(), nil, true},
+		"early, with one":         {t.Context(), boom, true},
+		"when asked to":           {ended, nil, false},
+		"when asked to, with one": {ended, context.Canceled, false},
+	} {
+		err := part{"x", func(context.Context) error { return c.returns }}.runUntil(c.ctx)
+		if (err != nil) != c.fails || (errors.Is(c.returns, boom) && !errors.Is(err, boom)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStopStackDoesEveryStepInReverse(t *testing.T) {
+	boom := errors.New("boom")
+	var done []string
+	stack := stopStack{log: slog.New(slog.DiscardHandler)}
+	for _, name := range []string{"first", "second", "third"} {
+		stack.push(step{name, time.Millisecond, func(ctx context.Context) error {
+			done = append(done, name)
+			if name == "second" {
+				<-ctx.Done() // hangs, and is bounded
+				return boom
+			}
+			return nil
+		}})
+	}
+	if err := stack.run(t.Context()); !errors.Is(err, boom) {
+		t.Errorf("error %v", err)
+	}
+	if !slices.Equal(done, []string{"third", "second", "first"}) {
+		t.Errorf("done: %v", done)
+	}
+}

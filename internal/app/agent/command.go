@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+// Command is the command line of the agent.
+func Command() *cobra.Command {
+	o := Default()
+	level := o.LogLevel.String()
+	cmd := &cobra.Command{
+		Use:   "fairway-agent",
+		Short: "Publish this node's pods to Consul and open their readiness gates on proof",
+		Long: `fairway-agent runs on every node. It registers the pods of the node that ask
+for it with the node's Consul agent, keeps their health there, and opens the
+readiness gate fairway.dev/reachable of a pod when the Consul servers return
+that very pod to clients as passing.
+
+It takes nothing away because it fails, is stopped or cannot see.`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
+				return fmt.Errorf("--log-level: %w", err)
+			}
+			if err := o.Validate(); err != nil {
+				return err
+			}
+			log := newLogger(cmd.ErrOrStderr(), o)
+			klog.SetSlogLogger(log.With("component", "client-go"))
+			a, err := New(o, log)
+			if err != nil {
+				return err
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.DurationVar(&o.CheckTTL, "check-ttl", o.CheckTTL, "how long entries outlive a Fairway that is gone for good, before Consul calls them critical")
+	f.StringVar(&o.ClusterID, "cluster-id", o.ClusterID, "id of this cluster, unique among those that share a Consul (env CLUSTER_ID)")
+	f.StringVar(&o.ConsulAddress, "consul-address", o.ConsulAddress, "the node's Consul agent: http://host:port, https://host:port or unix:///path")
+	f.StringVar(&o.ConsulCAFile, "consul-ca-file", o.ConsulCAFile, "CA certificates that the Consul agent's certificate must come from (https)")
+	f.StringVar(&o.ConsulCertFile, "consul-cert-file", o.ConsulCertFile, "client certificate for the Consul agent (https)")
+	f.StringVar(&o.ConsulKeyFile, "consul-key-file", o.ConsulKeyFile, "key of the client certificate (https)")
+	f.StringVar(&o.ConsulTokenFile, "consul-token-file", o.ConsulTokenFile, "file with the Consul ACL token; a changed file takes effect at once")
+	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
+	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
+	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
+	f.StringVar(&level, "log-level", level, "debug, info, warn or error")
+	f.StringVar(&o.NodeName, "node-name", o.NodeName, "Kubernetes node that this agent serves (env NODE_NAME)")
+	f.DurationVar(&o.Resync, "resync", o.Resync, "how often the registry is looked at without a change of a pod, to repair what others changed")
+	return cmd
+}
+
+func newLogger(out io.Writer, o Options) *slog.Logger {
+	options := &slog.HandlerOptions{Level: o.LogLevel}
+	if o.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(out, options))
+	}
+	return slog.New(slog.NewJSONHandler(out, options))
+}

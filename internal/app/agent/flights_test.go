@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// memory is a registry in memory whose writes can be made to hang or fail.
+type memory struct {
+	mu       sync.Mutex
+	entries  map[string]registration.Entry
+	observed int
+	log      []string // "kind service health" of each write that came, in order
+	hang     map[string]chan struct{}
+	fail     map[string]error
+}
+
+func (m *memory) Observe(context.Context) ([]registration.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.observed++
+	var entries []registration.Entry
+	for _, e := range m.entries {
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func (m *memory) Apply(ctx context.Context, op registration.Op) error {
+	name := op.Instance.Name
+	m.mu.Lock()
+	m.log = append(m.log, string(op.Kind)+" "+name+" "+string(op.Instance.Health))
+	hang, fail := m.hang[name], m.fail[name]
+	m.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if fail != nil {
+		return fail
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before, existed := m.entries[op.Instance.ID]
+	if after, exists := op.After(before, existed); exists {
+		m.entries[op.Instance.ID] = after
+	} else {
+		delete(m.entries, op.Instance.ID)
+	}
+	return nil
+}
+
+func (m *memory) Renew(_ context.Context, entries []registration.Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range entries {
+		m.log = append(m.log, "renew "+e.Instance.Name)
+	}
+	return nil
+}
+
+// writes returns the log so far.
+func (m *memory) writes() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.log)
+}
+
+// startPublisher runs a publisher on pods and memory until the test ends.
+func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
+	t.Helper()
+	m.entries = map[string]registration.Entry{}
+	p := &publisher{
+		cluster: "c1", node: "n1", resync: 10 * time.Second, renewEvery: 24 * time.Hour,
+		source: pods, changed: pods.Subscribe(), registry: m, board: newBoard(),
+		held: func([]registration.Held) {}, log: slog.New(slog.DiscardHandler),
+		metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("publisher", stuckAfter),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("publisher: %v", err)
+		}
+	})
+}
+
+func runningPod(name string, ready bool) service.Pod {
+	return service.Pod{
+		Ref:         service.PodRef{Namespace: "shop", Name: name, UID: "uid-" + name},
+		Annotations: map[string]string{"fairway.dev/service-names": name, "fairway.dev/service-port": "80"},
+		Addresses:   []netip.Addr{netip.MustParseAddr("198.18.64.7")},
+		Phase:       service.PhaseRunning, ContainersReady: ready,
+	}
+}
+
+// I4: a pod that ends is out at once, also while the write of another hangs.
+func TestI4AnEndDoesNotWaitForASlowWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("ends", true))
+		synctest.Wait()
+
+		slow := make(chan struct{})
+		m.mu.Lock()
+		m.hang = map[string]chan struct{}{"slow": slow}
+		m.mu.Unlock()
+		pods.set(runningPod("slow", true))
+		synctest.Wait()
+		ending := runningPod("ends", true)
+		ending.Terminating = true
+		pods.set(ending)
+		synctest.Wait()
+
+		want := []string{"register ends passing", "renew ends", "register slow passing", "set-health ends critical"}
+		if diff := cmp.Diff(want, m.writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+		close(slow)
+	})
+}
+
+// One write per entry at a time: what changes while a write is under way is
+// written after it.
+func TestWritesOfOneEntryAreInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{hang: map[string]chan struct{}{"web": make(chan struct{})}}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("web", false))
+		synctest.Wait()
+		pods.set(runningPod("web", true))
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"register web critical"}, m.writes()); diff != "" {
+			t.Errorf("writes while the first is under way (-want +got):\n%s", diff)
+		}
+		close(m.hang["web"])
+		synctest.Wait()
+		want := []string{"register web critical", "set-health web passing"}
+		if diff := cmp.Diff(want, m.writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A write that fails is tried again at growing intervals, never more than
+// resync apart, and holds up neither other entries nor another write of its
+// own.
+func TestFailedWriteIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{fail: map[string]error{"denied": errors.New("no")}}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("denied", true), runningPod("web", true))
+		time.Sleep(time.Minute) // virtual time
+		synctest.Wait()
+
+		var attempts, others int
+		for _, line := range m.writes() {
+			switch line {
+			case "register denied passing":
+				attempts++
+			case "register web passing":
+				others++
+			}
+		}
+		// 0, 0.25, 0.75, 1.75, 3.75, 7.75, 15.75 s, then every 10 s.
+		if attempts != 11 || others != 1 {
+			t.Errorf("%d attempts in a minute and %d registrations of the other; want 11 and 1", attempts, others)
+		}
+
+		m.mu.Lock()
+		m.log, m.fail = nil, nil
+		m.mu.Unlock()
+		pods.set(runningPod("denied", false))
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"register denied critical"}, m.writes()[:1]); diff != "" {
+			t.Errorf("another write than the one that failed (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// I6: at rest the registry is looked at, not written to.
+func TestI6PublisherAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("web", true))
+		time.Sleep(time.Hour) // virtual time
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"register web passing", "renew web"}, m.writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+		if m.observed < 300 || m.observed > 400 {
+			t.Errorf("looked %d times in an hour; want once in 10 s", m.observed)
+		}
+	})
+}

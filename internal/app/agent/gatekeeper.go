@@ -1,0 +1,366 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/service"
+)
+
+const (
+	proveTimeout  = 15 * time.Second
+	writeTimeout  = 5 * time.Second
+	writeParallel = 8
+	// settle is how long a reason to wait must last before it is written to
+	// the pod. What is over sooner is not worth a write to the API server, and
+	// the opening of a gate must not queue behind it.
+	settle = time.Second
+	// visible is how long the watch may take to show our own write. If it has
+	// not by then, the write is made again.
+	visible = 5 * time.Second
+	// patience is how long a ready pod may wait before an Event says so.
+	patience = time.Minute
+)
+
+// gatekeeper opens the gates of pods whose instances the servers return to
+// clients, and shows on every pod what is waited for and what is wrong with
+// its annotations. It is a loop of its own.
+type gatekeeper struct {
+	source  podSource
+	changed <-chan struct{}
+	prover  prover
+	writer  podWriter
+	board   *board
+	log     *slog.Logger
+	metrics *metrics
+	pulse   *pulse
+
+	pods map[string]*pod // by UID; the loop's own
+}
+
+// pod is what the gatekeeper remembers of one pod.
+type pod struct {
+	service.Pod
+	declared annotation.Result
+
+	attempts   int       // see gate.Input
+	askAt      time.Time // the servers are not asked before
+	due, asked bool      // in this pass: its time had come; there was something to ask
+	readySince time.Time // when this process first saw the pod ready but for our gate
+	warned     bool      // an Event said that it waits for long
+	pushWait   time.Duration
+	pushAt     time.Time
+	verdict    gate.Verdict
+	shown      map[string]*shown // by type of condition
+}
+
+// run works until ctx ends.
+func (g *gatekeeper) run(ctx context.Context) error {
+	g.pods = map[string]*pod{}
+	for {
+		g.pulse.beat()
+		wait := g.pass(ctx)
+		g.pulse.rest()
+
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-g.changed:
+		case <-g.board.published:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// pass is one turn. It returns when the next is due if nothing happens before.
+func (g *gatekeeper) pass(ctx context.Context) time.Duration {
+	snapshot, synced := g.source.Snapshot()
+	if !synced {
+		return patience // the source tells when it is
+	}
+	g.remember(snapshot)
+	waiting := g.waiting()
+	proofs := g.prove(ctx, waiting)
+	g.decide(waiting, proofs)
+	g.show(ctx)
+	g.count(waiting)
+	return g.nextWait(waiting, time.Now())
+}
+
+// remember takes in the pods as they are now.
+func (g *gatekeeper) remember(snapshot []service.Pod) {
+	pods := make(map[string]*pod, len(snapshot))
+	for _, now := range snapshot {
+		p := g.pods[now.Ref.UID]
+		if p == nil {
+			p = &pod{shown: map[string]*shown{}}
+		}
+		p.Pod, p.declared = now, annotation.Parse(now)
+		pods[now.Ref.UID] = p
+	}
+	g.pods = pods
+}
+
+// waiting are the pods whose gate is not open, each with what the core says as
+// long as nobody asks the servers.
+func (g *gatekeeper) waiting() []*pod {
+	_, refused := g.board.standing()
+	var waiting []*pod
+	for _, p := range g.pods {
+		if !p.Gated() || p.Terminating || p.Ended() || g.opened(p) {
+			continue
+		}
+		now := time.Now()
+		verdict := gate.Decide(gate.Input{Pod: p.Pod, Declared: p.declared, Refused: refused, Attempts: p.attempts, Now: now})
+		if verdict.Open {
+			continue
+		}
+		if health, _ := p.Status(); health != service.Passing {
+			p.readySince = time.Time{}
+		} else if p.readySince.IsZero() {
+			p.readySince = now
+		}
+		if len(verdict.NeedsProof) == 0 {
+			p.attempts, p.askAt, p.pushAt = 0, time.Time{}, time.Time{}
+		}
+		// Between two questions what was answered last still holds.
+		if len(verdict.NeedsProof) == 0 || !now.Before(p.askAt) {
+			p.verdict = verdict
+		}
+		waiting = append(waiting, p)
+	}
+	return waiting
+}
+
+// opened tells whether this process has opened the gate and the watch has not
+// shown that yet.
+func (g *gatekeeper) opened(p *pod) bool {
+	s := p.shown[service.GateReachable]
+	return s != nil && s.want.Status == service.ConditionTrue && s.pending(p.Pod, service.GateReachable, time.Now())
+}
+
+// prove asks the servers about the instances that pods wait for, all in one go.
+// It does not ask about what the registry does not hold as passing: that is
+// known to be pointless, and the publisher tells when it changes.
+func (g *gatekeeper) prove(ctx context.Context, waiting []*pod) map[string]gate.Proof {
+	held, _ := g.board.standing()
+	blocked := g.board.why()
+	proofs := map[string]gate.Proof{}
+	var ask []service.Instance
+	now := time.Now()
+	for _, p := range waiting {
+		p.asked = false
+		p.due = !now.Before(p.askAt)
+		if !p.due {
+			continue
+		}
+		for _, in := range p.verdict.NeedsProof {
+			switch {
+			case blocked != "" && held[in.ID] != service.Passing:
+				proofs[in.ID] = gate.Proof{Detail: "not published: " + blocked}
+			case held[in.ID] != service.Passing:
+				proofs[in.ID] = gate.Proof{Detail: "not registered as passing with the node's Consul agent yet"}
+			default:
+				ask = append(ask, in)
+				p.asked = true
+			}
+		}
+		if p.asked {
+			p.attempts++
+		}
+	}
+	if len(ask) == 0 {
+		return proofs
+	}
+	ctx, cancel := context.WithTimeout(ctx, proveTimeout)
+	defer cancel()
+	for id, proof := range g.prover.Prove(ctx, ask) {
+		proofs[id] = proof
+		finding := string(proof.Finding)
+		if finding == "" {
+			finding = "unknown"
+		}
+		g.metrics.proofs.WithLabelValues(finding).Inc()
+	}
+	g.pulse.beat()
+	return proofs
+}
+
+// decide gives every waiting pod its verdict in the light of the proofs.
+func (g *gatekeeper) decide(waiting []*pod, proofs map[string]gate.Proof) {
+	_, refused := g.board.standing()
+	for _, p := range waiting {
+		if !p.due || len(p.verdict.NeedsProof) == 0 {
+			continue
+		}
+		now := time.Now()
+		p.verdict = gate.Decide(gate.Input{
+			Pod: p.Pod, Declared: p.declared, Proofs: proofs, Refused: refused, Attempts: p.attempts, Now: now,
+		})
+		p.askAt = time.Time{} // the publisher tells when there is something to ask
+		if p.asked && !p.verdict.Open {
+			p.askAt = now.Add(p.verdict.RetryAfter)
+			g.pushLost(p, proofs, now)
+		}
+	}
+}
+
+// pushLost asks the publisher to push again what the servers say they do not
+// have although the registry holds it. The agent's sync with the servers may
+// have been lost while they were away.
+func (g *gatekeeper) pushLost(p *pod, proofs map[string]gate.Proof, now time.Time) {
+	const first, longest = time.Second, 30 * time.Second
+	for _, in := range p.verdict.NeedsProof {
+		if proofs[in.ID].Finding != gate.Absent {
+			continue
+		}
+		if p.pushAt.IsZero() { // leave the first push to the agent itself
+			p.pushAt, p.pushWait = now.Add(first), first
+		}
+		if now.Before(p.pushAt) {
+			return
+		}
+		g.board.push(in.ID)
+	}
+	if !p.pushAt.IsZero() && !now.Before(p.pushAt) {
+		p.pushWait = min(2*p.pushWait, longest)
+		p.pushAt = now.Add(p.pushWait)
+	}
+}
+
+// show writes to the pods what has changed for them, several at a time.
+func (g *gatekeeper) show(ctx context.Context) {
+	var group errgroup.Group
+	group.SetLimit(writeParallel)
+	for _, p := range g.pods {
+		if p.Terminating || p.Ended() {
+			continue
+		}
+		group.Go(func() error {
+			// One pod's conditions are written one after the other, and a pod
+			// belongs to one goroutine at a time.
+			if p.Gated() && p.verdict.Reason != "" {
+				g.showGate(ctx, p)
+			}
+			g.showAnnotations(ctx, p)
+			g.pulse.beat()
+			return nil
+		})
+	}
+	_ = group.Wait()
+}
+
+// showGate writes the verdict, at once if it opens the gate.
+func (g *gatekeeper) showGate(ctx context.Context, p *pod) {
+	const kind = service.GateReachable
+	if p.Conditions[kind].Status == service.ConditionTrue {
+		return // it never closes again
+	}
+	want := service.Condition{Status: service.ConditionFalse, Reason: p.verdict.Reason, Message: p.verdict.Message}
+	if p.verdict.Open {
+		want.Status = service.ConditionTrue
+	}
+	now := time.Now()
+	if !p.readySince.IsZero() && !p.verdict.Open && !p.warned && now.Sub(p.readySince) > patience {
+		p.warned = true
+		g.writer.Warn(p.Ref, p.verdict.Reason, "ready for more than a minute, but not reachable: "+p.verdict.Message)
+	}
+	if !g.write(ctx, p, kind, want) || !p.verdict.Open {
+		return
+	}
+	g.metrics.gateOpened.Inc()
+	var waited time.Duration
+	if !p.readySince.IsZero() {
+		waited = time.Since(p.readySince)
+		g.metrics.gateWaitSeconds.Observe(waited.Seconds())
+	}
+	g.log.Info("gate opened", "pod", p.Ref.String(), "uid", p.Ref.UID, "waited", waited.Round(time.Millisecond).String(), "proof", p.verdict.Message)
+	g.writer.Note(p.Ref, p.verdict.Reason, p.verdict.Message)
+}
+
+// showAnnotations writes whether the annotations were understood, once there
+// was something to complain about.
+func (g *gatekeeper) showAnnotations(ctx context.Context, p *pod) {
+	const kind = service.ConditionAnnotations
+	want := service.Condition{Status: service.ConditionTrue, Reason: "Valid", Message: "all annotations were understood"}
+	if len(p.declared.Errors) > 0 {
+		want = service.Condition{Status: service.ConditionFalse, Reason: gate.InvalidAnnotation, Message: problems(p.declared.Errors)}
+	} else if p.Conditions[kind].Status != service.ConditionFalse {
+		delete(p.shown, kind)
+		return
+	}
+	if g.write(ctx, p, kind, want) && want.Status == service.ConditionFalse {
+		g.log.Warn("annotations cannot be understood", "pod", p.Ref.String(), "reason", want.Message)
+		g.writer.Warn(p.Ref, want.Reason, want.Message)
+	}
+}
+
+// write writes a condition if the pod does not show it, and tells whether it
+// did.
+func (g *gatekeeper) write(ctx context.Context, p *pod, kind string, want service.Condition) bool {
+	s := p.shown[kind]
+	if s == nil {
+		s = &shown{}
+		p.shown[kind] = s
+	}
+	now := time.Now()
+	if !s.due(p.Pod, kind, want, now) || ctx.Err() != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	err := g.writer.SetCondition(ctx, p.Pod, kind, want)
+	g.metrics.conditionWrites.WithLabelValues(result(err)).Inc()
+	if err != nil {
+		if s.failed(now) && !errors.Is(err, kube.ErrOtherPod) {
+			g.log.Warn("a condition could not be written; it is tried again", "pod", p.Ref.String(), "condition", kind, "err", err)
+		}
+		return false
+	}
+	s.written(p.Pod, kind, want, time.Now())
+	return true
+}
+
+func (g *gatekeeper) count(waiting []*pod) {
+	g.metrics.gateWaiting.Reset()
+	for _, p := range waiting {
+		if !p.verdict.Open {
+			g.metrics.gateWaiting.WithLabelValues(p.verdict.Reason).Inc()
+		}
+	}
+	bad := 0
+	for _, p := range g.pods {
+		if len(p.declared.Errors) > 0 {
+			bad++
+		}
+	}
+	g.metrics.annotationErrors.Set(float64(bad))
+}
+
+// nextWait is how long until something is due that no event announces.
+func (g *gatekeeper) nextWait(waiting []*pod, now time.Time) time.Duration {
+	next := now.Add(patience)
+	for _, p := range waiting {
+		if !p.askAt.IsZero() && p.askAt.Before(next) {
+			next = p.askAt
+		}
+	}
+	for _, p := range g.pods {
+		for _, s := range p.shown {
+			if !s.next.IsZero() && s.next.Before(next) {
+				next = s.next
+			}
+		}
+	}
+	return max(time.Millisecond, next.Sub(now))
+}

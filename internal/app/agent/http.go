@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// handler serves /metrics, /healthz and /readyz. Both answers to probes say
+// why when they say no.
+//
+//   - /healthz fails if a loop does not turn, which a restart may help. It does
+//     not fail because Consul or the API server is away, which it does not.
+//   - /readyz fails while nothing can be published.
+func handler(ctx context.Context, gatherer prometheus.Gatherer, board *board, pulses []*pulse) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		for _, pulse := range pulses {
+			if why := pulse.stuck(time.Now()); why != "" {
+				answer(w, why)
+				return
+			}
+		}
+		answer(w, "")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if ctx.Err() != nil {
+			answer(w, "stopping")
+			return
+		}
+		answer(w, board.why())
+	})
+	return mux
+}
+
+// answer says ok, or why not.
+func answer(w http.ResponseWriter, why string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if why != "" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintln(w, why)
+		return
+	}
+	_, _ = fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"context"
+
+	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// podSource is where the node's pods come from.
+type podSource interface {
+	// Run feeds the source until ctx ends.
+	Run(ctx context.Context) error
+	// Snapshot returns the pods, and whether they are a complete picture.
+	Snapshot() (pods []service.Pod, synced bool)
+	// Subscribe returns a channel that gets a value after a change.
+	Subscribe() <-chan struct{}
+	// Gone returns, by UID, what proves that pods no longer exist. It may
+	// forget those that are not in keep.
+	Gone(keep map[string]bool) map[string]string
+	// Confirm looks for proof that the pod no longer exists, and adds it to
+	// Gone. An error means that it could not be found out.
+	Confirm(ctx context.Context, pod service.PodRef) (gone bool, why string, err error)
+}
+
+// registry holds the node's entries.
+type registry interface {
+	// Observe returns the entries. An error means that they are unknown, never
+	// that there are none.
+	Observe(ctx context.Context) ([]registration.Entry, error)
+	// Apply carries out one op. It is called at the same time for different
+	// entries.
+	Apply(ctx context.Context, op registration.Op) error
+	// Renew restarts the dead-man of the entries and changes nothing else.
+	Renew(ctx context.Context, entries []registration.Entry) error
+}
+
+// prover asks the servers what clients get.
+type prover interface {
+	Prove(ctx context.Context, instances []service.Instance) map[string]gate.Proof
+}
+
+// podWriter shows users what was found, on their pods.
+type podWriter interface {
+	SetCondition(ctx context.Context, pod service.Pod, kind string, want service.Condition) error
+	Note(pod service.PodRef, reason, message string)
+	Warn(pod service.PodRef, reason, message string)
+}

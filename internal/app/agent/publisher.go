@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+const (
+	// observeTimeout leaves Consul's agent the 7 s for which it tries to reach
+	// a server before it answers.
+	observeTimeout = 15 * time.Second
+	// firstRetry is the shortest wait after something failed.
+	firstRetry = 250 * time.Millisecond
+)
+
+// publisher brings the registry to what the pods ask for. It is a loop of its
+// own that never waits for a write: it decides from its view of the registry,
+// launches the writes, and decides anew as each lands. So a pod that ends now
+// does not queue behind one that is slow to register.
+type publisher struct {
+	cluster, node string
+	resync        time.Duration
+	renewEvery    time.Duration
+
+	source   podSource
+	changed  <-chan struct{}
+	registry registry
+	board    *board
+	held     func([]registration.Held) // takes what waits for proof
+	log      *slog.Logger
+	metrics  *metrics
+	pulse    *pulse
+
+	// The loop's own.
+	view    map[string]registration.Entry // by ID: as last observed, plus the writes that landed since
+	viewAt  time.Time                     // when it was observed; zero if the registry is unknown
+	doubt   bool                          // a write failed: the view must be taken anew
+	failed  int                           // observations in a row that failed
+	retryAt time.Time                     // no observation before
+	flights *flights
+}
+
+// run works until ctx ends and every write under way has landed.
+func (p *publisher) run(ctx context.Context) error {
+	p.flights = newFlights()
+	for {
+		p.pulse.beat()
+		wait := p.pass(ctx)
+		p.pulse.rest()
+
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			for p.flights.underway() > 0 {
+				p.land(<-p.flights.landed)
+			}
+			return ctx.Err()
+		case <-p.changed:
+		case <-p.board.reassert:
+		case l := <-p.flights.landed:
+			p.land(l)
+			for more := true; more; {
+				select {
+				case l := <-p.flights.landed:
+					p.land(l)
+				default:
+					more = false
+				}
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// pass is one turn. It returns when the next is due if nothing happens before.
+func (p *publisher) pass(ctx context.Context) time.Duration {
+	start := time.Now()
+	pods, synced := p.source.Snapshot()
+	if !synced {
+		p.blocked("the list of the node's pods is not complete yet", nil)
+		return p.resync // the source tells when it is
+	}
+	p.metrics.synced.Set(1)
+	if wait, ok := p.look(ctx, start); !ok {
+		return wait
+	}
+	input := p.input(pods)
+	plan := registration.Decide(input)
+	p.count(input, plan)
+	p.held(plan.Held)
+	next := p.launch(ctx, plan, start)
+	p.metrics.passSeconds.Observe(time.Since(start).Seconds())
+	return max(0, time.Until(next))
+}
+
+// look takes the view anew if it is due. It tells whether the view can be
+// decided from, and if not, when to try again. While writes are under way it
+// would see some before and some after, so it waits for them to land; and if
+// that takes too long, nothing more is launched until they have.
+func (p *publisher) look(ctx context.Context, now time.Time) (time.Duration, bool) {
+	age := now.Sub(p.viewAt)
+	switch {
+	case !p.doubt && age < p.resync:
+		return 0, true
+	case p.flights.underway() > 0:
+		return p.resync, !p.viewAt.IsZero() && age < 2*p.resync
+	case now.Before(p.retryAt):
+		return p.retryAt.Sub(now), false
+	}
+	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
+	defer cancel()
+	entries, err := p.registry.Observe(ctx)
+	if err != nil {
+		p.metrics.observeFailures.Inc()
+		p.viewAt = time.Time{}
+		wait := min(p.resync, firstRetry<<min(p.failed, 10))
+		p.failed++
+		p.retryAt = now.Add(wait)
+		p.blocked(consul.Reason(err), err)
+		return wait, false
+	}
+	p.view = make(map[string]registration.Entry, len(entries))
+	for _, entry := range entries {
+		p.view[entry.Instance.ID] = entry
+	}
+	p.viewAt, p.doubt, p.failed = now, false, 0
+	if p.board.block("") {
+		p.log.Info("publishing: the pods and the registry can be read")
+	}
+	return 0, true
+}
+
+// blocked says, once, that and why nothing is published.
+func (p *publisher) blocked(why string, err error) {
+	if !p.board.block(why) {
+		return
+	}
+	attrs := []any{"reason", why}
+	if err != nil {
+		attrs = append(attrs, "err", err)
+	}
+	p.log.Warn("nothing is published for now, and nothing is taken away", attrs...)
+	p.board.published.fire()
+}
+
+// input is the picture from which to decide.
+func (p *publisher) input(pods []service.Pod) registration.Input {
+	input := registration.Input{Cluster: p.cluster, Node: p.node}
+	keep := make(map[string]bool, len(p.view))
+	for _, entry := range p.view {
+		input.Entries = append(input.Entries, entry)
+		keep[entry.Instance.Pod.UID] = true
+	}
+	input.Gone = p.source.Gone(keep)
+	gated, declared := 0, 0
+	for _, pod := range pods {
+		parsed := annotation.Parse(pod)
+		input.Pods = append(input.Pods, registration.Want(pod, parsed, p.cluster, p.node))
+		if parsed.Declared {
+			declared++
+		}
+		if pod.Gated() {
+			gated++
+		}
+	}
+	p.metrics.pods.WithLabelValues("all").Set(float64(len(pods)))
+	p.metrics.pods.WithLabelValues("declared").Set(float64(declared))
+	p.metrics.pods.WithLabelValues("gated").Set(float64(gated))
+	return input
+}
+
+func (p *publisher) count(input registration.Input, plan registration.Plan) {
+	desired := 0
+	for _, pod := range input.Pods {
+		desired += len(pod.Instances)
+	}
+	p.metrics.entries.WithLabelValues("desired").Set(float64(desired))
+	p.metrics.entries.WithLabelValues("observed").Set(float64(len(input.Entries) - plan.Foreign))
+	p.metrics.entries.WithLabelValues("held").Set(float64(len(plan.Held)))
+	p.metrics.entries.WithLabelValues("foreign").Set(float64(plan.Foreign))
+	p.board.observed(input.Entries)
+}
+
+// own are the entries of this cluster and node, by ID.
+func (p *publisher) own() []registration.Entry {
+	var own []registration.Entry
+	for _, entry := range p.view {
+		if entry.Cluster == p.cluster && entry.Node == p.node {
+			own = append(own, entry)
+		}
+	}
+	slices.SortFunc(own, func(a, b registration.Entry) int { return strings.Compare(a.Instance.ID, b.Instance.ID) })
+	return own
+}
+
+// handOver is the last thing a publisher does: it renews the checks, so that
+// the next process has their whole TTL to begin. If that fails, what is left of
+// the TTL has to do, and does.
+func (p *publisher) handOver(ctx context.Context) error {
+	entries, err := p.registry.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	own := slices.DeleteFunc(entries, func(e registration.Entry) bool { return e.Cluster != p.cluster || e.Node != p.node })
+	return p.registry.Renew(ctx, own)
+}
