@@ -49,7 +49,11 @@ func run(m *testing.M) int {
 }
 
 func setUp(ctx context.Context) error {
-	lab, err := cluster.Up(ctx, cluster.Default("e2e"), os.Stderr)
+	topology := cluster.Default("e2e")
+	if version := os.Getenv("KUBERNETES"); version != "" {
+		topology.Kubernetes = version
+	}
+	lab, err := cluster.Up(ctx, topology, os.Stderr)
 	if err != nil {
 		return err
 	}

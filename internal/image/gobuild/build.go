@@ -60,7 +60,7 @@ func (b Build) Run(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", b.args()...)
 	cmd.Dir = b.Dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
 	if b.Arch != "" {
 		cmd.Env = append(cmd.Env, "GOARCH="+b.Arch)
 	}

@@ -1,0 +1,110 @@
+# Everything a person or CI does here. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The same build everywhere: flags and workspaces of the machine's owner must
+# not leak in, and a checkout owned by another user must not stop the build.
+export GOFLAGS := -buildvcs=false
+export GOWORK := off
+
+# The steps of a target build on each other; go uses all cores by itself.
+.NOTPARALLEL:
+
+GO ?= go
+LAB := $(GO) run ./lab
+
+# Packages whose tests need a lab. They run last and one at a time: a lab has
+# the machine for itself, so that its timings mean something.
+LAB_PACKAGES := ./lab/cluster/... ./test/...
+
+# What a lab target works on: make lab-up NAME=two NODES=3 KUBERNETES=1.36
+# ARGS are passed on by targets that say so.
+NAME ?= dev
+NODES ?= 2
+KUBERNETES ?= 1.37
+ARGS ?=
+
+##@ Build and check
+
+.PHONY: build
+build: ## Build every package, and the commands into bin/
+	$(GO) build ./...
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+.PHONY: image
+image: ## Build the OCI image dist/fairway.tar, as a release would ship it
+	$(GO) run ./hack/image --output dist/fairway.tar
+
+.PHONY: fmt
+fmt: ## Format all Go code
+	$(GO) tool -modfile=hack/tools/go.mod golangci-lint fmt
+
+.PHONY: lint
+lint: ## Run the linters (the first run builds them: some minutes)
+	$(GO) tool -modfile=hack/tools/go.mod golangci-lint run
+
+##@ Test
+
+.PHONY: test
+test: test-setup vet test-unit test-lab ## Run everything this machine can run; what CI calls
+
+.PHONY: test-setup
+test-setup: ## Install the packages and build the servers that tests need, with progress
+	$(LAB) build
+
+.PHONY: vet
+vet: ## Run go vet
+	$(GO) vet ./...
+
+.PHONY: test-unit
+test-unit: ## Run unit, property and component tests with the race detector
+	packages=$$($(GO) list ./... | grep -vE '/(lab/cluster|test)(/|$$)'); \
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $$packages
+
+.PHONY: test-lab
+test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
+	KUBERNETES=$(KUBERNETES) $(GO) test -count 1 -p 1 -timeout 30m -v $(LAB_PACKAGES)
+
+.PHONY: bench-gate
+bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
+	$(GO) run ./test/bench gate
+
+##@ See it work
+
+.PHONY: demo
+demo: ## Show two rolling updates, one held up by stopped Consul servers (KEEP=1 keeps the lab)
+	$(LAB) demo
+
+.PHONY: lab-up
+lab-up: ## Start a lab (NAME, NODES, KUBERNETES)
+	$(LAB) up --name $(NAME) --nodes $(NODES) --kubernetes $(KUBERNETES)
+
+.PHONY: lab-down
+lab-down: ## Stop the lab NAME and remove all of it
+	$(LAB) down --name $(NAME)
+
+.PHONY: lab-clean
+lab-clean: ## Stop all labs of this machine, and what killed runs left behind
+	$(LAB) down --all
+
+.PHONY: lab-status
+lab-status: ## Show the lab NAME: processes, nodes, Consul members
+	$(LAB) status --name $(NAME)
+
+.PHONY: lab-logs lab-kubectl lab-exec lab-fault
+lab-logs: ## Show a log of the lab NAME: ARGS="-f n1/kubelet"
+lab-kubectl: ## Run kubectl in the lab NAME: ARGS="get pods -A"
+lab-exec: ## Run a command on a host of the lab NAME: ARGS="client ip addr"
+lab-fault: ## Break something in the lab NAME until Ctrl-C: ARGS="cut consul-1"
+lab-logs lab-kubectl lab-exec lab-fault:
+	$(LAB) --name $(NAME) $(@:lab-%=%) $(ARGS)
+
+##@ Help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
