@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -100,6 +101,10 @@ func kubernetesClient(opts Options) (kubernetes.Interface, error) {
 		return nil, err
 	}
 	config.UserAgent = userAgent
+	// Protobuf costs a fraction of JSON to read, at both ends. Who does not
+	// speak it may still answer in JSON.
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	// A node that starts all of its pods at once needs two patches and an Event
 	// for each; the client's default of 5 a second would hold up their gates.
 	config.QPS, config.Burst = 50, 200
