@@ -132,10 +132,29 @@ func (p *Process) State() string {
 	switch {
 	case err != nil || stat.started != p.Started || stat.state == 'Z' || stat.state == 'X':
 		return "ended"
-	case stat.state == 'T':
+	case stat.state == 'T' && p.threadsPaused():
 		return "paused"
 	}
 	return "running"
+}
+
+// threadsPaused tells whether the signal that pauses has reached every thread: it stops them one after
+// the other.
+func (p *Process) threadsPaused() bool {
+	threads, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.PID), "task"))
+	if err != nil {
+		return false
+	}
+	for _, thread := range threads {
+		data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID), "task", thread.Name(), "stat"))
+		if err != nil {
+			return false
+		}
+		if stat, err := parseStat(string(data)); err != nil || stat.state != 'T' {
+			return false
+		}
+	}
+	return true
 }
 
 type procStat struct {

@@ -1,6 +1,6 @@
 // Package consultest runs a real Consul for tests: a server with ACLs that
-// deny by default and, if asked for, a client agent, as on a node. Both listen
-// on 127.0.0.1 alone, and end with the test.
+// deny by default and, if asked for, a client agent, as on a node. Each listens
+// on a loopback address of its own, and both end with the test.
 package consultest
 
 import (
@@ -49,9 +49,10 @@ type Cluster struct {
 // Agent is one Consul process.
 type Agent struct {
 	Node    string // its name in the catalog
-	Address string // http://127.0.0.1:port
+	Address string // http://127.83.x.y:8500
 
 	t      testing.TB
+	ip     string
 	dir    string
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -61,18 +62,17 @@ type Agent struct {
 // until that one is in the catalog.
 func Start(t testing.TB, withClient bool) *Cluster {
 	t.Helper()
-	serf := freePort(t)
 	c := &Cluster{Server: newAgent(t, "server", map[string]any{
 		"server":           true,
 		"bootstrap_expect": 1,
 		"performance":      map[string]any{"raft_multiplier": 1},
-	}, serf)}
+	})}
 	c.Server.Start()
 	if withClient {
 		c.Client = newAgent(t, "node-1", map[string]any{
-			"retry_join":     []string{fmt.Sprintf("127.0.0.1:%d", serf)},
+			"retry_join":     []string{c.Server.ip},
 			"retry_interval": "250ms",
-		}, freePort(t))
+		})
 		c.Client.Start()
 	}
 	c.WaitReady()
@@ -194,20 +194,16 @@ func (a *Agent) API(token string) *api.Client {
 }
 
 // newAgent writes an agent's configuration.
-func newAgent(t testing.TB, node string, config map[string]any, serf int) *Agent {
+func newAgent(t testing.TB, node string, config map[string]any) *Agent {
 	t.Helper()
 	dir := t.TempDir()
-	http := freePort(t)
-	ports := map[string]any{
-		"http": http, "https": -1, "dns": -1, "grpc": -1, "grpc_tls": -1,
-		"serf_lan": serf, "serf_wan": -1, "server": freePort(t),
-	}
+	ip := ownAddress(t)
 	maps.Copy(config, map[string]any{
 		"node_name":            node,
 		"data_dir":             filepath.Join(dir, "data"),
-		"bind_addr":            "127.0.0.1",
-		"client_addr":          "127.0.0.1",
-		"ports":                ports,
+		"bind_addr":            ip,
+		"client_addr":          ip,
+		"ports":                map[string]any{"https": -1, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1},
 		"disable_update_check": true,
 		"disable_coordinates":  true, // agents write them to the log now and then
 		"leave_on_terminate":   false,
@@ -226,7 +222,7 @@ func newAgent(t testing.TB, node string, config map[string]any, serf int) *Agent
 	if err := os.WriteFile(filepath.Join(dir, "consul.json"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &Agent{t: t, Node: node, Address: fmt.Sprintf("http://127.0.0.1:%d", http), dir: dir}
+	return &Agent{t: t, Node: node, Address: "http://" + ip + ":8500", ip: ip, dir: dir}
 }
 
 // Start starts the process, the first time or again with the same data.
@@ -259,7 +255,28 @@ func (a *Agent) Stop() {
 }
 
 // Pause stops the process where it is until Resume.
-func (a *Agent) Pause() { _ = a.cmd.Process.Signal(syscall.SIGSTOP) }
+//
+// The signal stops one thread after the other, so it waits for all of them.
+func (a *Agent) Pause() {
+	_ = a.cmd.Process.Signal(syscall.SIGSTOP)
+	Eventually(a.t, a.Node+" is frozen", func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", a.cmd.Process.Pid))
+		if err != nil || len(threads) == 0 {
+			return fmt.Errorf("list its threads: %d, %w", len(threads), err)
+		}
+		for _, thread := range threads {
+			stat, err := os.ReadFile(thread)
+			if err != nil {
+				return err
+			}
+			// The state follows the name in parentheses; see proc(5).
+			if !bytes.Contains(stat, []byte(") T ")) {
+				return fmt.Errorf("a thread still runs: %s", stat)
+			}
+		}
+		return nil
+	})
+}
 
 // Resume lets a paused process go on.
 func (a *Agent) Resume() { _ = a.cmd.Process.Signal(syscall.SIGCONT) }
@@ -294,15 +311,22 @@ func Eventually(t testing.TB, what string, try func() error) {
 	}
 }
 
-// freePort is a port that nobody listens on right now.
-func freePort(t testing.TB) int {
+// ownAddress is a loopback address that nobody else is given as long as the
+// test runs, so that Consul can have its usual ports there. A port that is only
+// looked for, and used later, may be somebody else's by then.
+func ownAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const reserved = "8999" // held open for as long as the address is taken
+	for n := range 60_000 {
+		ip := fmt.Sprintf("127.83.%d.%d", n/250, n%250+1)
+		held, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(ip, reserved))
+		if err == nil {
+			t.Cleanup(func() { held.Close() })
+			return ip
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	t.Fatal("no loopback address is free")
+	return ""
 }
 
 // program is the path of Consul's program, built if it never was before.
