@@ -60,10 +60,13 @@ func TestKatalogSyncAnnotations(t *testing.T) {
 	}}
 	pods := deployReady(t, app)
 	pod := pods.Pods()[0]
-	main, admin := entries(t, "old-dialect")[pod.UID], entries(t, "old-admin")[pod.UID]
-	if main == nil || admin == nil {
-		t.Fatalf("registered: old-dialect %v, old-admin %v", main, admin)
+	for _, name := range []string{"old-dialect", "old-admin"} {
+		until(t, name+" is passing", func(context.Context) (bool, string, error) {
+			e := entries(t, name)[pod.UID]
+			return e != nil && e.Checks.AggregatedStatus() == "passing", fmt.Sprint(e), nil
+		})
 	}
+	main, admin := entries(t, "old-dialect")[pod.UID], entries(t, "old-admin")[pod.UID]
 	if main.Service.Port != 8080 || !slices.Equal(main.Service.Tags, []string{"a", "b"}) {
 		t.Errorf("old-dialect: %+v", main.Service)
 	}

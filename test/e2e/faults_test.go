@@ -185,29 +185,60 @@ func waitLied(t *testing.T, mode string) {
 	})
 }
 
-// killAgent ends the node's agent with SIGKILL; its kubelet starts it again.
+// killAgent ends the node's agent with SIGKILL and waits until its kubelet has
+// started it again.
 func killAgent(t *testing.T, node string) {
 	t.Helper()
+	before := started(t, node)
+	if before == "" {
+		t.Fatalf("the agent of %s does not tell when it was started", node)
+	}
 	if err := fleet.lab.KillContainer(t.Context(), node, "agent"); err != nil {
 		t.Fatal(err)
 	}
+	until(t, "the agent of "+node+" is another process", func(context.Context) (bool, string, error) {
+		now := started(t, node)
+		return now != "" && now != before, now, nil
+	})
+}
+
+// started is when the node's agent was started, in its own words; empty if it
+// does not answer.
+func started(t *testing.T, node string) string {
+	t.Helper()
+	_, metrics, err := ask(t.Context(), node, "/metrics")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(metrics) {
+		if rest, ok := strings.CutPrefix(line, "process_start_time_seconds "); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
 }
 
 // waitAgent waits until the node's agent answers /readyz with the status.
 func waitAgent(t *testing.T, node string, status int) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DialContext: fleet.lab.Host(node).Dial, DisableKeepAlives: true}}
 	until(t, fmt.Sprintf("the agent of %s answers %d", node, status), func(ctx context.Context) (bool, string, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9980/readyz", nil)
-		if err != nil {
-			return false, "", err
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			return false, "", err
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		return response.StatusCode == status, response.Status + " " + strings.TrimSpace(string(body)), err
+		got, body, err := ask(ctx, node, "/readyz")
+		return got == status, fmt.Sprint(got, " ", body), err
 	})
+}
+
+// ask makes a request to the node's agent, from the node.
+func ask(ctx context.Context, node, path string) (status int, body string, err error) {
+	client := &http.Client{Transport: &http.Transport{DialContext: fleet.lab.Host(node).Dial, DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9980"+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(text), err
 }
