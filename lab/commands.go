@@ -119,8 +119,7 @@ func (code programFailed) Error() string { return fmt.Sprintf("exit code %d", in
 func attach(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err := cmd.Run()
-	var failed *exec.ExitError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		return programFailed(max(failed.ExitCode(), 1))
 	}
 	return err

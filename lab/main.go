@@ -17,8 +17,7 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := newCommand().ExecuteContext(ctx)
-	var failed programFailed
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[programFailed](err); ok {
 		return int(failed)
 	}
 	if err != nil {

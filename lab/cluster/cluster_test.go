@@ -79,15 +79,15 @@ func TestRemnants(t *testing.T) {
 	if err := orphan.Start(); err != nil {
 		t.Fatal(err)
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- orphan.Wait() }()
+	exited := make(chan struct{})
+	go func() { _ = orphan.Wait(); close(exited) }()
 	eventually(t, "the orphan to be inside", func(context.Context) error {
 		namespaces, err := namespacesOf(name, "/nowhere")
 		if err != nil {
 			return err
 		}
 		if inside, err := processesIn(namespaces); err != nil || len(inside) != 1 {
-			return fmt.Errorf("%d processes inside, error %v", len(inside), err)
+			return fmt.Errorf("%d processes inside, %w", len(inside), err)
 		}
 		return nil
 	})

@@ -146,7 +146,7 @@ func (c *Cluster) KillContainer(ctx context.Context, node, container string) err
 		return fmt.Errorf("find container %s on %s: %w", container, node, err)
 	}
 	killed := 0
-	for _, id := range strings.Fields(named) {
+	for id := range strings.FieldsSeq(named) {
 		if !taskRuns(tasks, id) {
 			continue
 		}

@@ -62,7 +62,7 @@ func testFaults(t *testing.T, lab *Cluster) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { undo(context.WithoutCancel(t.Context())) })
+			t.Cleanup(func() { _ = undo(context.WithoutCancel(t.Context())) })
 			eventually(t, "the fault to show", func(ctx context.Context) error {
 				if tc.probe(ctx) == nil {
 					return errors.New("the probe works")
@@ -125,7 +125,7 @@ func testDelay(t *testing.T, lab *Cluster) {
 		}
 		return
 	}
-	defer undo(context.WithoutCancel(t.Context()))
+	defer func() { _ = undo(context.WithoutCancel(t.Context())) }()
 	begin := time.Now()
 	conn, err := lab.Host(clientHost).Dial(t.Context(), "tcp", netip.AddrPortFrom(lab.Host("consul-1").Addr, consulHTTPPort).String())
 	if err != nil {

@@ -52,7 +52,8 @@ func (c *Cluster) start(p *Process) error {
 		return fmt.Errorf("start %s: %w", p.ID(), err)
 	}
 	defer log.Close()
-	cmd := exec.Command("nsenter", host.enter(p.Args[0], p.Args[1:]...)...)
+	// A server outlives the program that starts it, so no context may end it.
+	cmd := exec.CommandContext(context.Background(), "nsenter", host.enter(p.Args[0], p.Args[1:]...)...)
 	cmd.Dir = c.path(p.Host)
 	// A server of the lab takes its settings from the lab alone, not from who happened to start it.
 	cmd.Env = append([]string{"PATH=" + toolPath, "HOME=" + c.path(p.Host)}, p.Env...)

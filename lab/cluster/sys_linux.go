@@ -52,7 +52,7 @@ func identify(path string) (fileID, bool) {
 	if err := unix.Stat(path, &stat); err != nil {
 		return fileID{}, false
 	}
-	return fileID{device: uint64(stat.Dev), inode: stat.Ino}, true
+	return fileID{device: stat.Dev, inode: stat.Ino}, true
 }
 
 // lockFile takes an exclusive lock that lasts until the file is closed or the process ends.
