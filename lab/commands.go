@@ -18,6 +18,14 @@ func newCommand() *cobra.Command {
 		Short:         "A real Kubernetes and a real Consul cluster on this machine",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// So that kubectl gets its flags, and lab those before the word kubectl.
+		TraverseChildren: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q; lab --help lists them", args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	name := root.PersistentFlags().String("name", "dev", "name of the lab")
@@ -67,9 +75,10 @@ func downCommand(name *string) *cobra.Command {
 }
 
 func kubectlCommand(name *string) *cobra.Command {
-	return passthrough(&cobra.Command{
-		Use:   "kubectl ARGS...",
-		Short: "Run kubectl as the lab's administrator",
+	return &cobra.Command{
+		Use:                "kubectl ARGS...",
+		Short:              "Run kubectl as the lab's administrator; flags of lab go before the word kubectl",
+		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			lab, err := cluster.Open(*name)
 			if err != nil {
@@ -77,7 +86,7 @@ func kubectlCommand(name *string) *cobra.Command {
 			}
 			return attach(lab.KubectlCommand(cmd.Context(), args...))
 		},
-	})
+	}
 }
 
 func execCommand(name *string) *cobra.Command {

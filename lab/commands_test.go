@@ -9,7 +9,7 @@ import (
 // TestComplaints: what a user meets when something is missing is a sentence that names it.
 func TestComplaints(t *testing.T) {
 	for name, tc := range map[string]struct{ line, want string }{
-		"no such lab":            {"kubectl --name nolab get pods", "no such lab"},
+		"no such lab":            {"--name nolab kubectl -n kube-system get pods", "no such lab"},
 		"flags of other program": {"exec --name nolab n1 ls -l --all", "no such lab"},
 		"name of a lab":          {"up --name My-Lab", `lab name "My-Lab"`},
 		"version":                {"up --kubernetes 1.2", `kubernetes "1.2"`},

@@ -108,6 +108,11 @@ func stageLine(c timeline.Change) string {
 }
 
 func (s *show) play(ctx context.Context) error {
+	fmt.Fprintln(s.out, `
+What follows is seen by two outsiders, a watch on the API server and a blocking
+query on the leading Consul server, each line when its observer learned of it:
+where they are milliseconds apart, one may overtake the other. "confirmed" is a
+consistent read from the servers, begun after the pod was seen Ready.`)
 	for _, act := range []struct {
 		title string
 		play  func(context.Context) error

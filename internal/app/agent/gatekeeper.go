@@ -25,8 +25,11 @@ const (
 	// visible is how long the watch may take to show our own write. If it has
 	// not by then, the write is made again.
 	visible = 5 * time.Second
-	// patience is how long a ready pod may wait before an Event says so.
-	patience = time.Minute
+	// patience is how long a ready pod may wait before an Event says so:
+	// kubectl describe shows Events, and of a condition not even the reason.
+	patience = 10 * time.Second
+	// idle is the longest time between two passes.
+	idle = time.Minute
 )
 
 // gatekeeper opens the gates of pods whose instances the servers return to
@@ -86,7 +89,7 @@ func (g *gatekeeper) run(ctx context.Context) error {
 func (g *gatekeeper) pass(ctx context.Context) time.Duration {
 	snapshot, synced := g.source.Snapshot()
 	if !synced {
-		return patience // the source tells when it is
+		return idle // the source tells when it is
 	}
 	g.remember(snapshot)
 	waiting := g.waiting()
@@ -271,9 +274,9 @@ func (g *gatekeeper) showGate(ctx context.Context, p *pod) {
 		want.Status = service.ConditionTrue
 	}
 	now := time.Now()
-	if !p.readySince.IsZero() && !p.verdict.Open && !p.warned && now.Sub(p.readySince) > patience {
+	if !p.readySince.IsZero() && !p.verdict.Open && !p.warned && now.Sub(p.readySince) >= patience {
 		p.warned = true
-		g.writer.Warn(p.Ref, p.verdict.Reason, "ready for more than a minute, but not reachable: "+p.verdict.Message)
+		g.writer.Warn(p.Ref, p.verdict.Reason, "ready but for Fairway's gate for "+patience.String()+": "+p.verdict.Message)
 	}
 	if !g.write(ctx, p, kind, want) || !p.verdict.Open {
 		return
@@ -349,16 +352,19 @@ func (g *gatekeeper) count(waiting []*pod) {
 
 // nextWait is how long until something is due that no event announces.
 func (g *gatekeeper) nextWait(waiting []*pod, now time.Time) time.Duration {
-	next := now.Add(patience)
+	next := now.Add(idle)
 	for _, p := range waiting {
-		if !p.askAt.IsZero() && p.askAt.Before(next) {
-			next = p.askAt
+		if !p.readySince.IsZero() && !p.warned {
+			next = earlier(next, p.readySince.Add(patience))
+		}
+		if !p.askAt.IsZero() {
+			next = earlier(next, p.askAt)
 		}
 	}
 	for _, p := range g.pods {
 		for _, s := range p.shown {
-			if !s.next.IsZero() && s.next.Before(next) {
-				next = s.next
+			if !s.next.IsZero() {
+				next = earlier(next, s.next)
 			}
 		}
 	}
