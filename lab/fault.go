@@ -133,6 +133,10 @@ func otherFaults() []faultVerb {
 				}
 				return lab.RevokeToken(ctx, accessor)
 			}},
+		{"unready POD", "Make a pod of the sample app, NAME or NAMESPACE/NAME, not ready", 1,
+			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
+				return lab.Unready(ctx, args[0])
+			}},
 		{"api MODE", "Make the API server answer service accounts with 403, 500, garbage, empty or hang", 1,
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				return lab.APIFault(ctx, args[0])

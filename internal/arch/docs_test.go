@@ -58,6 +58,41 @@ func room(dir string) string {
 	return parts[0]
 }
 
+// A test that is renamed or dropped must not go on holding an invariant on
+// paper.
+func TestInvariantsAreHeldByTestsThatExist(t *testing.T) {
+	const name = "docs/ARCHITECTURE.md"
+	_, text, _ := strings.Cut(page(t, name), "\n## Invariants\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	exists := map[string]bool{}
+	for _, f := range goFiles(t) {
+		for _, decl := range f.syntax.Decls {
+			if decl, ok := decl.(*ast.FuncDecl); ok && f.test() {
+				exists[decl.Name.Name] = true
+			}
+		}
+	}
+	invariants := 0
+	for _, row := range rows(text) {
+		if !strings.HasPrefix(row[0], "**I") {
+			continue
+		}
+		invariants++
+		tests := quoted(row[len(row)-1])
+		if len(tests) == 0 {
+			t.Errorf("%s names no test that holds %s", name, row[0])
+		}
+		for _, test := range tests {
+			if !exists[test] {
+				t.Errorf("%s is held by %s, which does not exist", row[0], test)
+			}
+		}
+	}
+	if invariants != 8 {
+		t.Errorf("%s lists %d invariants; want 8", name, invariants)
+	}
+}
+
 // Metric names are written out whole, so that they can be searched for; this
 // test counts on it.
 func TestMetricsAreDocumented(t *testing.T) {
