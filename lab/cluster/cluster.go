@@ -32,6 +32,7 @@ type Cluster struct {
 	hosts  []*Host
 	admin  *rest.Config
 	tokens map[string]consulToken
+	owner  *os.File // held open by the process that a lab belongs to, see UpOwned
 }
 
 // record is what is kept of a lab besides its topology.
@@ -116,16 +117,30 @@ func (c *Cluster) bin(name string) string { return c.Programs[name] }
 // lock keeps other processes from bringing the named lab up or down until the returned function is
 // called. The lock goes with its process, however that ends.
 func lock(name string) (unlock func(), err error) {
+	f, err := openLock(name + ".lock")
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("lab %s is being brought up or down by another process", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+var errLocked = errors.New("another process holds the lock")
+
+// openLock takes a lock that lasts until the file is closed or the process ends.
+func openLock(name string) (*os.File, error) {
 	if err := os.MkdirAll(lockDir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(lockDir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(lockDir, name), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	if err := lockFile(f); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("lab %s is being brought up or down by another process", name)
+		return nil, fmt.Errorf("%w: %w", errLocked, err)
 	}
-	return func() { _ = f.Close() }, nil
+	return f, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -28,10 +29,16 @@ const within = 60 * time.Second
 // TestLab brings a lab up, looks at it from all sides, breaks and mends it, and takes it down as if
 // the run that made it had been killed. It is one test because a lab is too dear to make twice.
 func TestLab(t *testing.T) {
-	lab := bringUp(t, Default("labtest"))
+	owned := bringUp(t, Default("labtest"))
+	lab := owned
 	t.Run("Up refuses a lab that runs", func(t *testing.T) {
 		if _, err := Up(t.Context(), Default("labtest"), t.Output()); !errors.Is(err, ErrRunning) {
 			t.Errorf("second Up: %v, want %v", err, ErrRunning)
+		}
+	})
+	t.Run("UpOwned refuses a lab whose owner is at work", func(t *testing.T) {
+		if _, err := UpOwned(t.Context(), Default("labtest"), t.Output()); !errors.Is(err, ErrRunning) {
+			t.Errorf("second UpOwned: %v, want %v", err, ErrRunning)
 		}
 	})
 	t.Run("another process opens it", func(t *testing.T) { lab = testOpen(t) })
@@ -41,7 +48,12 @@ func TestLab(t *testing.T) {
 	t.Run("faults", func(t *testing.T) { testFaults(t, lab) })
 	t.Run("no way out", func(t *testing.T) { testNoWayOut(t, lab) })
 	t.Run("a second lab beside it", func(t *testing.T) {
-		other := bringUp(t, Topology{Name: "labtest2", Nodes: 1, Kubernetes: "1.37"})
+		topology := Topology{Name: "labtest2", Nodes: 1, Kubernetes: "1.37"}
+		killed := bringUp(t, topology)
+		if err := killed.owner.Close(); err != nil { // as the end of its process does
+			t.Fatal(err)
+		}
+		other := bringUp(t, topology) // finds the first one running, and replaces it
 		testConsul(t, other, 0)
 		if err := other.Down(t.Context()); err != nil {
 			t.Fatal(err)
@@ -50,6 +62,7 @@ func TestLab(t *testing.T) {
 		testConsul(t, lab, 2)
 	})
 	t.Run("down", func(t *testing.T) { testDown(t, lab) })
+	runtime.KeepAlive(owned) // and with it the lock
 }
 
 // TestRemnants: a lab of which only a namespace, a process in it and a cgroup are left is found by its
@@ -107,7 +120,7 @@ func TestRemnants(t *testing.T) {
 
 func bringUp(t *testing.T, topology Topology) *Cluster {
 	t.Helper()
-	lab, err := Up(t.Context(), topology, t.Output())
+	lab, err := UpOwned(t.Context(), topology, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,14 @@ import (
 const downTimeout = time.Minute
 
 // Down ends the lab and removes everything of it.
-func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, c.Name) }
+func (c *Cluster) Down(ctx context.Context) error {
+	err := Down(ctx, c.Name)
+	if c.owner != nil {
+		err = errors.Join(err, c.owner.Close())
+		c.owner = nil
+	}
+	return err
+}
 
 // Down ends whatever there is of the named lab, complete or not, and removes everything of it.
 func Down(ctx context.Context, name string) error {

@@ -54,6 +54,35 @@ func Up(ctx context.Context, t Topology, out io.Writer) (*Cluster, error) {
 	return c, nil
 }
 
+// UpOwned is Up for a lab that belongs to this process, as a test's or the demo's does. What an earlier
+// owner of the name has left is removed first, even if it still runs: that owner was killed, or had been
+// asked to leave it. ErrRunning means that the owner is still at work.
+func UpOwned(ctx context.Context, t Topology, out io.Writer) (*Cluster, error) {
+	if err := errors.Join(t.Validate(), Preflight()); err != nil {
+		return nil, err
+	}
+	owner, err := openLock(t.Name + ".owner")
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("lab %s: %w, and another process works with it", t.Name, ErrRunning)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if anyAlive(t.Name) {
+		fmt.Fprintf(out, "removing lab %s of an earlier run\n", t.Name)
+		err = Down(ctx, t.Name)
+	}
+	var c *Cluster
+	if err == nil {
+		c, err = Up(ctx, t, out)
+	}
+	if err != nil {
+		return nil, errors.Join(err, owner.Close())
+	}
+	c.owner = owner
+	return c, nil
+}
+
 // bringUp starts everything, in parallel where nothing has to wait.
 func (c *Cluster) bringUp(ctx context.Context, progress *progress) error {
 	begin := time.Now()

@@ -35,7 +35,7 @@ const (
 // keep is set. The error names everything that did not happen.
 func Run(ctx context.Context, out io.Writer, keep bool) (err error) {
 	began := time.Now()
-	lab, err := cluster.Up(ctx, cluster.Default(name), out)
+	lab, err := cluster.UpOwned(ctx, cluster.Default(name), out)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func main() {
 func withLab(ctx context.Context, measure func(context.Context, *cluster.Cluster) (any, error)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
-	lab, err := cluster.Up(ctx, cluster.Default("bench"), os.Stderr)
+	lab, err := cluster.UpOwned(ctx, cluster.Default("bench"), os.Stderr)
 	if err != nil {
 		return err
 	}

@@ -63,13 +63,42 @@ func TestI1LyingAPIRemovesNothing(t *testing.T) {
 	noFlaps(t, pods.Pods())
 }
 
+// TestI2APIServerAway: with no API server at all, the agent that runs and the
+// one that starts change nothing, and go on by themselves when it is back.
+func TestI2APIServerAway(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "headless", Replicas: 4}
+	pods := deployReady(t, app)
+	client := startLoad(t, app.Name)
+	_, before := lookUp(t, app.Name)
+	node := fleet.lab.Nodes()[0]
+
+	back, err := fleet.lab.Kill(t.Context(), "cp/kube-apiserver")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { undone(t, back) })
+	killAgent(t, node)
+	until(t, "the new agent says that it waits for the list of pods", func(ctx context.Context) (bool, string, error) {
+		status, body, err := ask(ctx, node, "/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "list of the node's pods"), body, err
+	})
+	waitLoad(t, client, 500)
+	unchanged(t, app, before)
+
+	undone(t, back)
+	waitAgent(t, node)
+	unchanged(t, app, before)
+	stopLoad(t, client)
+	noFlaps(t, pods.Pods())
+}
+
 // TestI1LyingKubeletRemovesNothing is the same for the kubelet's API.
 func TestI1LyingKubeletRemovesNothing(t *testing.T) {
 	app := workload.App{Namespace: namespace(t), Name: "unmoved", Replicas: 4}
 	pods := deployReady(t, app)
 	_, before := lookUp(t, app.Name)
 	node := fleet.lab.Nodes()[0]
-	for _, mode := range []string{"403", "garbage", "empty"} {
+	for _, mode := range []string{"403", "garbage", "empty", "hang"} {
 		t.Run(mode, func(t *testing.T) {
 			undo, err := fleet.lab.KubeletFault(t.Context(), node, mode)
 			if err != nil {

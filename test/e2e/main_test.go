@@ -53,7 +53,7 @@ func setUp(ctx context.Context) error {
 	if version := os.Getenv("KUBERNETES"); version != "" {
 		topology.Kubernetes = version
 	}
-	lab, err := cluster.Up(ctx, topology, os.Stderr)
+	lab, err := cluster.UpOwned(ctx, topology, os.Stderr)
 	if err != nil {
 		return err
 	}
