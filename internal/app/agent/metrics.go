@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		opSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "fairway_registry_op_seconds", Help: "Duration of a write to the registry.", Buckets: fine}, []string{"op"}),
 		passSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "fairway_publisher_pass_seconds", Help: "Duration of one turn of the publisher, from looking at the pods to launching the writes.", Buckets: fine}),
+			Name: "fairway_publisher_pass_seconds", Help: "Duration of one turn of the publisher, from looking at the pods to starting the writes.", Buckets: fine}),
 		observeFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fairway_observe_failures_total", Help: "Passes in which the registry could not be read, so that nothing was changed."}),
 		confirmations: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -23,7 +23,7 @@ const (
 
 // publisher brings the registry to what the pods ask for. It is a loop of its
 // own that never waits for a write: it decides from its view of the registry,
-// launches the writes, and decides anew as each lands. So a pod that ends now
+// starts the writes, and decides anew as each is done. So a pod that ends now
 // does not queue behind one that is slow to register.
 type publisher struct {
 	cluster, node string
@@ -40,17 +40,17 @@ type publisher struct {
 	pulse    *pulse
 
 	// The loop's own.
-	view    map[string]registration.Entry // by ID: as last observed, plus the writes that landed since
+	view    map[string]registration.Entry // by ID: as last observed, plus the writes done since
 	viewAt  time.Time                     // when it was observed; zero if the registry is unknown
 	doubt   bool                          // a write failed: the view must be taken anew
 	failed  int                           // observations in a row that failed
 	retryAt time.Time                     // no observation before
-	flights *flights
+	writes  *writes
 }
 
-// run works until ctx ends and every write under way has landed.
+// run works until ctx ends and every write under way is done.
 func (p *publisher) run(ctx context.Context) error {
-	p.flights = newFlights()
+	p.writes = newWrites()
 	for {
 		p.pulse.beat()
 		wait := p.pass(ctx)
@@ -60,21 +60,16 @@ func (p *publisher) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			for p.flights.underway() > 0 {
-				p.land(<-p.flights.landed)
+			for len(p.writes.underway) > 0 {
+				p.finish(<-p.writes.done)
 			}
 			return ctx.Err()
 		case <-p.changed:
 		case <-p.board.reassert:
-		case l := <-p.flights.landed:
-			p.land(l)
-			for more := true; more; {
-				select {
-				case l := <-p.flights.landed:
-					p.land(l)
-				default:
-					more = false
-				}
+		case o := <-p.writes.done:
+			p.finish(o)
+			for range len(p.writes.done) { // those that have ended meanwhile
+				p.finish(<-p.writes.done)
 			}
 		case <-timer.C:
 		}
@@ -105,14 +100,14 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 
 // look takes the view anew if it is due. It tells whether the view can be
 // decided from, and if not, when to try again. While writes are under way it
-// would see some before and some after, so it waits for them to land; and if
-// that takes too long, nothing more is launched until they have.
+// would see some before and some after, so it waits for them; and if that
+// takes too long, no more are started until they are done.
 func (p *publisher) look(ctx context.Context, now time.Time) (time.Duration, bool) {
 	age := now.Sub(p.viewAt)
 	switch {
 	case !p.doubt && age < p.resync:
 		return 0, true
-	case p.flights.underway() > 0:
+	case len(p.writes.underway) > 0:
 		return p.resync, !p.viewAt.IsZero() && age < 2*p.resync
 	case now.Before(p.retryAt):
 		return p.retryAt.Sub(now), false

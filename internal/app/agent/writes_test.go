@@ -197,6 +197,26 @@ func TestFailedWriteIsTriedAgain(t *testing.T) {
 	})
 }
 
+// While a write hangs for longer than the view is good for, the loop waits for
+// it, and neither spins nor looks.
+func TestSlowWriteIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{hang: map[string]chan struct{}{"web": make(chan struct{})}}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("web", true))
+		time.Sleep(11 * time.Second) // virtual time: more than resync, less than a write may take
+		synctest.Wait()
+		if m.observed != 1 {
+			t.Errorf("looked %d times while a write was under way; want only before it", m.observed)
+		}
+		close(m.hang["web"])
+		synctest.Wait()
+		if m.observed != 2 {
+			t.Errorf("looked %d times; want again when the write was done", m.observed)
+		}
+	})
+}
+
 // I6: at rest the registry is looked at, not written to.
 func TestI6PublisherAtRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
