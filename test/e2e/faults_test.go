@@ -43,7 +43,7 @@ func TestI1LyingAPIRemovesNothing(t *testing.T) {
 	for _, mode := range []string{"403", "500", "garbage", "empty", "hang"} {
 		t.Run("while running/"+mode, func(t *testing.T) {
 			undo := apiFault(t, mode)
-			waitLied(t, mode)
+			waitLied(t, mode, 0)
 			unchanged(t, app, before)
 			undo()
 			waitAgent(t, node)
@@ -51,8 +51,9 @@ func TestI1LyingAPIRemovesNothing(t *testing.T) {
 		})
 		t.Run("at start/"+mode, func(t *testing.T) {
 			undo := apiFault(t, mode)
+			met := lied(t)
 			killAgent(t, node)
-			waitLied(t, mode)
+			waitLied(t, mode, met)
 			unchanged(t, app, before)
 			undo()
 			waitAgent(t, node)
@@ -120,8 +121,9 @@ func TestPodDeletedWhileAgentIsAway(t *testing.T) {
 	pods := deployReady(t, app)
 	node := fleet.lab.Nodes()[0]
 	undo := apiFault(t, "403") // Fairway alone is cut off from the truth
+	met := lied(t)
 	killAgent(t, node)
-	waitLied(t, "403")
+	waitLied(t, "403", met)
 
 	patchDeployment(t, app, `{"spec":{"replicas":0}}`)
 	waitPods(t, pods, "the pods are gone", func(pods []timeline.Pod) bool { return all(pods, timeline.Deleted) })
@@ -196,21 +198,28 @@ func undone(t *testing.T, undo func(context.Context) error) {
 	}
 }
 
-// waitLied waits until the agents have met the fault often enough to have acted
-// on it: a request that hangs is not made a second time.
-func waitLied(t *testing.T, mode string) {
+// lied is how many requests have met the fault since it began.
+func lied(t *testing.T) int {
 	t.Helper()
-	want := 3
-	if mode == "hang" {
-		want = 1
-	}
-	from, err := fleet.lab.APIFaultMet(t.Context())
+	n, err := fleet.lab.APIFaultMet(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return n
+}
+
+// waitLied waits until the agents have met the fault often enough, beyond the
+// number before, to have acted on it. A request that hangs is not made a second
+// time.
+func waitLied(t *testing.T, mode string, before int) {
+	t.Helper()
+	want := before + 3
+	if mode == "hang" {
+		want = before + 1
+	}
 	until(t, fmt.Sprintf("%d requests met the fault", want), func(ctx context.Context) (bool, string, error) {
 		now, err := fleet.lab.APIFaultMet(ctx)
-		return now >= from+want, fmt.Sprint(now - from), err
+		return now >= want, fmt.Sprint(now), err
 	})
 }
 
