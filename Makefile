@@ -77,6 +77,11 @@ bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
 demo: ## Show two rolling updates, one held up by stopped Consul servers (KEEP=1 keeps the lab)
 	$(LAB) demo
 
+.PHONY: transcript
+transcript: ## Run the demo and write what it prints to docs/demo.txt
+	$(LAB) demo | tee docs/demo.txt.new
+	mv docs/demo.txt.new docs/demo.txt
+
 .PHONY: lab-up
 lab-up: ## Start a lab (NAME, NODES, KUBERNETES)
 	$(LAB) up --name $(NAME) --nodes $(NODES) --kubernetes $(KUBERNETES)

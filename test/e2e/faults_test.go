@@ -44,6 +44,7 @@ func TestI1LyingAPIRemovesNothing(t *testing.T) {
 		t.Run("while running/"+mode, func(t *testing.T) {
 			undo := apiFault(t, mode)
 			waitLied(t, mode, 0)
+			waitBelieved(t, node, mode)
 			unchanged(t, app, before)
 			undo()
 			waitAgent(t, node)
@@ -54,6 +55,7 @@ func TestI1LyingAPIRemovesNothing(t *testing.T) {
 			met := lied(t)
 			killAgent(t, node)
 			waitLied(t, mode, met)
+			waitBelieved(t, node, mode)
 			unchanged(t, app, before)
 			undo()
 			waitAgent(t, node)
@@ -223,6 +225,20 @@ func waitLied(t *testing.T, mode string, before int) {
 	})
 }
 
+// waitBelieved waits, where the lie is that there are no pods, until the node's
+// agent has taken it for its list: it then holds entries of pods that it does
+// not know, for want of proof that they are gone.
+func waitBelieved(t *testing.T, node, mode string) {
+	t.Helper()
+	if mode != "empty" {
+		return
+	}
+	until(t, "the agent of "+node+" holds entries of unknown pods", func(context.Context) (bool, string, error) {
+		held := metric(t, node, `fairway_entries{state="held"}`)
+		return held != "" && held != "0", held, nil
+	})
+}
+
 // killAgent ends the node's agent with SIGKILL and waits until its kubelet has
 // started it again.
 func killAgent(t *testing.T, node string) {
@@ -244,13 +260,19 @@ func killAgent(t *testing.T, node string) {
 // does not answer.
 func started(t *testing.T, node string) string {
 	t.Helper()
+	return metric(t, node, "process_start_time_seconds")
+}
+
+// metric is what the node's agent says of a series; empty if it does not.
+func metric(t *testing.T, node, series string) string {
+	t.Helper()
 	_, metrics, err := ask(t.Context(), node, "/metrics")
 	if err != nil {
 		return ""
 	}
 	for line := range strings.Lines(metrics) {
-		if rest, ok := strings.CutPrefix(line, "process_start_time_seconds "); ok {
-			return strings.TrimSpace(rest)
+		if value, ok := strings.CutPrefix(line, series+" "); ok {
+			return strings.TrimSpace(value)
 		}
 	}
 	return ""
