@@ -69,11 +69,17 @@ func (c *Cluster) consulConfig(h *Host, nodeID string, tokens map[string]string)
 			Tokens:        tokens,
 		},
 	}
-	for _, server := range c.consulServers() {
-		config.RetryJoin = append(config.RetryJoin, c.Host(server).Addr.String())
-	}
 	if !h.Pods.IsValid() {
 		config.Server, config.BootstrapExpect = true, consulServers
+		// Servers that were all down at once must know the nodes before one of them leads: a new leader
+		// takes every node out of the catalog that it has not heard of (reconcileReaped in Consul's
+		// leader.go). By themselves they may rejoin each other first, and then it has heard of none.
+		for _, node := range c.nodeNames() {
+			config.RetryJoin = append(config.RetryJoin, c.Host(node).Addr.String())
+		}
+	}
+	for _, server := range c.consulServers() {
+		config.RetryJoin = append(config.RetryJoin, c.Host(server).Addr.String())
 	}
 	return config
 }
