@@ -84,13 +84,8 @@ func (c *Cluster) proxyFault(ctx context.Context, host, mode string) (Undo, erro
 	}, nil
 }
 
-// APIFaultCount is the number of requests that the API server's proxy was asked since its mode was last
-// switched: how often a fault has been met.
-func (c *Cluster) APIFaultCount(ctx context.Context) (int, error) {
-	return fault.Met(ctx, c.proxyControl(controlPlane))
-}
-
-// KubeletFaultCount is the same for a node's kubelet.
-func (c *Cluster) KubeletFaultCount(ctx context.Context, node string) (int, error) {
+// KubeletFaultMet returns how many requests have met the proxy of a node's kubelet since its mode was
+// last switched.
+func (c *Cluster) KubeletFaultMet(ctx context.Context, node string) (int, error) {
 	return fault.Met(ctx, c.proxyControl(node))
 }

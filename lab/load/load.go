@@ -114,16 +114,14 @@ func (c *Client) follow(ctx context.Context, index uint64) {
 	}
 }
 
-// discover takes over one answer of a server. An answer that no leader stands
-// behind is not taken.
+// discover takes over one answer of the servers, by a consistent read: in the
+// default mode a server that has just become leader answers before it has
+// applied its log, and after all servers were down that is an empty catalog.
 func (c *Client) discover(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
-	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second}).WithContext(ctx)
+	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second, RequireConsistent: true}).WithContext(ctx)
 	entries, meta, err := server.Health().Service(c.opts.Service, "", true, q)
 	if err != nil {
 		return 0, err
-	}
-	if !meta.KnownLeader {
-		return 0, errors.New("server knows no leader")
 	}
 	addresses := make([]string, 0, len(entries))
 	for _, e := range entries {

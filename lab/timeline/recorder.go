@@ -184,9 +184,10 @@ func (r *Recorder) watchService(ctx context.Context, leader *api.Client, index u
 
 // query asks for the passing instances once, blocking until they differ from
 // those of index. An answer without a leader behind it is an error: it says
-// nothing.
+// nothing. So does the default read of a server that leads only just, and has
+// not applied its log yet; the first question is therefore a consistent one.
 func (r *Recorder) query(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
-	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second}).WithContext(ctx)
+	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second, RequireConsistent: index == 0}).WithContext(ctx)
 	entries, meta, err := server.Health().Service(r.service, "", true, q)
 	if err != nil {
 		return 0, err

@@ -15,7 +15,7 @@ import (
 // TestI2AgentKilledUnderLoad: a killed agent that comes back changes nothing:
 // the index of the service does not move and no call fails.
 func TestI2AgentKilledUnderLoad(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "survivor", Replicas: 6}
+	app := fresh(t, workload.App{Name: "survivor", Replicas: 6})
 	pods := deployReady(t, app)
 	client := startLoad(t, app.Name)
 	_, before := lookUp(t, app.Name)
@@ -34,7 +34,7 @@ func TestI2AgentKilledUnderLoad(t *testing.T) {
 // it) answers instead of the truth, at the agent's start or while it runs,
 // nothing is deregistered and nothing changes at the servers.
 func TestI1LyingAPIRemovesNothing(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "unshaken", Replicas: 4}
+	app := fresh(t, workload.App{Name: "unshaken", Replicas: 4})
 	pods := deployReady(t, app)
 	client := startLoad(t, app.Name)
 	_, before := lookUp(t, app.Name)
@@ -69,7 +69,7 @@ func TestI1LyingAPIRemovesNothing(t *testing.T) {
 // TestI2APIServerAway: with no API server at all, the agent that runs and the
 // one that starts change nothing, and go on by themselves when it is back.
 func TestI2APIServerAway(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "headless", Replicas: 4}
+	app := fresh(t, workload.App{Name: "headless", Replicas: 4})
 	pods := deployReady(t, app)
 	client := startLoad(t, app.Name)
 	_, before := lookUp(t, app.Name)
@@ -97,7 +97,7 @@ func TestI2APIServerAway(t *testing.T) {
 
 // TestI1LyingKubeletRemovesNothing is the same for the kubelet's API.
 func TestI1LyingKubeletRemovesNothing(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "unmoved", Replicas: 4}
+	app := fresh(t, workload.App{Name: "unmoved", Replicas: 4})
 	pods := deployReady(t, app)
 	_, before := lookUp(t, app.Name)
 	node := fleet.lab.Nodes()[0]
@@ -119,7 +119,7 @@ func TestI1LyingKubeletRemovesNothing(t *testing.T) {
 // TestPodDeletedWhileAgentIsAway: what happened while nobody watched is proven
 // by asking for that very pod, and only then removed.
 func TestPodDeletedWhileAgentIsAway(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "vanishing", Replicas: 2}
+	app := fresh(t, workload.App{Name: "vanishing", Replicas: 2})
 	pods := deployReady(t, app)
 	node := fleet.lab.Nodes()[0]
 	undo := apiFault(t, "403") // Fairway alone is cut off from the truth

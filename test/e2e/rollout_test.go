@@ -19,7 +19,7 @@ import (
 // TestI3RolloutWaitsForConsul: a rolling update advances only as the servers
 // return each new pod as passing, and no client notices it.
 func TestI3RolloutWaitsForConsul(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "rolling", Replicas: 4, LeaveSeconds: 2}
+	app := fresh(t, workload.App{Name: "rolling", Replicas: 4, LeaveSeconds: 2})
 	pods := deployReady(t, app)
 	client := startLoad(t, app.Name)
 
@@ -57,7 +57,7 @@ func TestI3RolloutWaitsForConsul(t *testing.T) {
 // update stands still, says why, and no old pod is lost; when they are back it
 // completes by itself.
 func TestI2RolloutHaltsWithoutConsulServers(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "halting", Replicas: 3, LeaveSeconds: 2}
+	app := fresh(t, workload.App{Name: "halting", Replicas: 3, LeaveSeconds: 2})
 	pods := deployReady(t, app)
 	client := startLoad(t, app.Name)
 
@@ -85,7 +85,7 @@ func TestI2RolloutHaltsWithoutConsulServers(t *testing.T) {
 // TestGateSaysWhatItWaitsFor: from its start on a gated pod carries a
 // condition with a reason and a message (I7), and an Event when it opens.
 func TestGateSaysWhatItWaitsFor(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "speaking", Replicas: 1, Unready: true}
+	app := fresh(t, workload.App{Name: "speaking", Replicas: 1, Unready: true})
 	pods := deploy(t, app)
 	waitPods(t, pods, "the gate waits for containers", func(pods []timeline.Pod) bool {
 		return len(pods) == 1 && pods[0].GateReason == "WaitingForContainers" && pods[0].IP != ""

@@ -31,10 +31,12 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
+const namespacePrefix = "e2e"
+
 // namespace makes a namespace of the test's own and removes it afterwards.
 func namespace(t *testing.T) string {
 	t.Helper()
-	ns, err := fleet.kube.CoreV1().Namespaces().Create(bounded(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}, metav1.CreateOptions{})
+	ns, err := fleet.kube.CoreV1().Namespaces().Create(bounded(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: namespacePrefix + "-"}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatalf("create namespace: %v", err)
 	}
@@ -46,6 +48,15 @@ func namespace(t *testing.T) string {
 		}
 	})
 	return ns.Name
+}
+
+// fresh is the app in a namespace of its own and under a name that no earlier
+// run has used: what that run left may still be on its way out.
+func fresh(t *testing.T, app workload.App) workload.App {
+	t.Helper()
+	app.Namespace = namespace(t)
+	app.Name += strings.TrimPrefix(app.Namespace, namespacePrefix)
+	return app
 }
 
 // deploy creates the app and follows its pods.
