@@ -95,10 +95,7 @@ func TestRemnants(t *testing.T) {
 	exited := make(chan struct{})
 	go func() { _ = orphan.Wait(); close(exited) }()
 	eventually(t, "the orphan to be inside", func(context.Context) error {
-		namespaces, err := namespacesOf(name, "/nowhere")
-		if err != nil {
-			return err
-		}
+		namespaces := identifyNamespaces([]string{host.Namespace}, "/nowhere")
 		if inside, err := processesIn(namespaces); err != nil || len(inside) != 1 {
 			return fmt.Errorf("%d processes inside, %w", len(inside), err)
 		}
@@ -304,11 +301,11 @@ func testDown(t *testing.T, lab *Cluster) {
 // everythingInside lists all processes in the lab's namespaces, the pods' included.
 func everythingInside(t *testing.T, lab *Cluster) []*Process {
 	t.Helper()
-	namespaces, err := namespacesOf(lab.Name, lab.path())
+	names, err := labNamespaces(lab.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	handles, err := processesIn(namespaces)
+	handles, err := processesIn(identifyNamespaces(names, lab.path()))
 	if err != nil {
 		t.Fatal(err)
 	}

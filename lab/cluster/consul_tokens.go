@@ -1,10 +1,13 @@
 package cluster
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"github.com/hashicorp/consul/api"
 )
 
 // consulToken is a token of the lab, kept in a file so that a later process knows it too.
@@ -63,6 +66,24 @@ func (c *Cluster) ConsulAccessor(name string) string { return c.tokens[name].Acc
 
 // FairwayToken is the secret that Fairway's agent is to use.
 func (c *Cluster) FairwayToken() string { return c.ConsulToken(fairwayToken) }
+
+// FairwayAccessor is the public ID of FairwayToken, by which it can be revoked.
+func (c *Cluster) FairwayAccessor() string { return c.ConsulAccessor(fairwayToken) }
+
+// ReplaceFairwayToken makes another token with the same rights; from then on it is FairwayToken. The old
+// one is left as it is.
+func (c *Cluster) ReplaceFairwayToken(ctx context.Context) error {
+	token := consulToken{AccessorID: newUUID(), SecretID: newUUID()}
+	_, _, err := c.Consul(c.consulServers()[0]).ACL().TokenCreate(&api.ACLToken{
+		AccessorID: token.AccessorID, SecretID: token.SecretID, Description: fairwayToken,
+		Policies: []*api.ACLLink{{Name: fairwayToken}},
+	}, new(api.WriteOptions).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("replace Fairway's Consul token: %w", err)
+	}
+	c.tokens[fairwayToken] = token
+	return writeJSON(c.tokenPath(fairwayToken), token)
+}
 
 func (c *Cluster) tokenPath(name string) string { return c.path("consul-tokens", name+".json") }
 

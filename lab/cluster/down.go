@@ -113,7 +113,11 @@ func end(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if err := killInside(ctx, name, c.path()); err != nil {
+	names, err := labNamespaces(name)
+	if err != nil {
+		return err
+	}
+	if err := killInside(ctx, names, c.path()); err != nil {
 		return err
 	}
 	sockets := shimSockets(c.path())
@@ -129,13 +133,10 @@ func end(ctx context.Context, name string) error {
 	)
 }
 
-// killInside kills every process in the namespaces of the lab's hosts and pods, until there is none:
-// containers, their shims, and servers whose record was lost.
-func killInside(ctx context.Context, name, dir string) error {
-	namespaces, err := namespacesOf(name, dir)
-	if err != nil {
-		return err
-	}
+// killInside kills every process in the named network namespaces of hosts, and in those of the pods
+// below dir, until there is none: containers, their shims, and servers whose record was lost.
+func killInside(ctx context.Context, names []string, dir string) error {
+	namespaces := identifyNamespaces(names, dir)
 	return await(ctx, "processes of the lab to end", func(context.Context) error {
 		left, err := processesIn(namespaces)
 		if err != nil {
@@ -154,16 +155,12 @@ func killInside(ctx context.Context, name, dir string) error {
 	})
 }
 
-// namespacesOf identifies the network namespaces of the lab's hosts and of its pods. containerd mounts
-// the latter below the lab's folder; other mounts there are no process's namespace and do no harm.
-func namespacesOf(name, dir string) (map[fileID]bool, error) {
-	names, err := labNamespaces(name)
-	if err != nil {
-		return nil, err
-	}
+// identifyNamespaces identifies the network namespaces of hosts, by name, and of the pods below dir.
+// containerd mounts the latter there; other mounts there are no process's namespace and do no harm.
+func identifyNamespaces(names []string, dir string) map[fileID]bool {
 	paths := mountsBelow(dir)
-	for _, ns := range names {
-		paths = append(paths, filepath.Join(namespaceDir, ns))
+	for _, name := range names {
+		paths = append(paths, filepath.Join(namespaceDir, name))
 	}
 	ids := map[fileID]bool{}
 	for _, path := range paths {
@@ -171,7 +168,7 @@ func namespacesOf(name, dir string) (map[fileID]bool, error) {
 			ids[id] = true
 		}
 	}
-	return ids, nil
+	return ids
 }
 
 // processesIn returns a handle of every process whose network namespace is among those given. Each

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -136,29 +137,64 @@ func (c *Cluster) whileStopped(ctx context.Context, id string, f func() error) e
 // KillContainer ends, with SIGKILL, the running containers of that name on a node. There is nothing to
 // undo: their kubelet starts them again.
 func (c *Cluster) KillContainer(ctx context.Context, node, container string) error {
+	return c.eachTask(ctx, node, container, "kill", "--signal", "SIGKILL")
+}
+
+// PauseContainer freezes the running containers of that name on a node: time stands still for them.
+// Undo lets them go on.
+func (c *Cluster) PauseContainer(ctx context.Context, node, container string) (Undo, error) {
+	ids, err := c.runningTasks(ctx, node, container)
+	if err != nil {
+		return nil, err
+	}
+	undo := func(ctx context.Context) error {
+		var errs []error
+		for _, id := range ids {
+			_, err := c.ctr(ctx, node, "--namespace", "k8s.io", "tasks", "resume", id)
+			errs = append(errs, err)
+		}
+		ids = nil
+		return errors.Join(errs...)
+	}
+	return undo, c.eachTask(ctx, node, container, "pause")
+}
+
+// eachTask runs a command of ctr on the running containers of that name.
+func (c *Cluster) eachTask(ctx context.Context, node, container string, verb ...string) error {
+	ids, err := c.runningTasks(ctx, node, container)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		args := append([]string{"--namespace", "k8s.io", "tasks"}, verb...)
+		if _, err := c.ctr(ctx, node, append(args, id)...); err != nil {
+			return fmt.Errorf("%s container %s on %s: %w", verb[0], container, node, err)
+		}
+	}
+	return nil
+}
+
+// runningTasks are the running containers of that name, at least one.
+func (c *Cluster) runningTasks(ctx context.Context, node, container string) ([]string, error) {
 	filter := fmt.Sprintf("labels.%q==%s", "io.kubernetes.container.name", container)
 	named, err := c.ctr(ctx, node, "--namespace", "k8s.io", "containers", "list", "--quiet", filter)
 	if err != nil {
-		return fmt.Errorf("find container %s on %s: %w", container, node, err)
+		return nil, fmt.Errorf("find container %s on %s: %w", container, node, err)
 	}
 	tasks, err := c.ctr(ctx, node, "--namespace", "k8s.io", "tasks", "list")
 	if err != nil {
-		return fmt.Errorf("find container %s on %s: %w", container, node, err)
+		return nil, fmt.Errorf("find container %s on %s: %w", container, node, err)
 	}
-	killed := 0
+	var running []string
 	for id := range strings.FieldsSeq(named) {
-		if !taskRuns(tasks, id) {
-			continue
+		if taskRuns(tasks, id) {
+			running = append(running, id)
 		}
-		if _, err := c.ctr(ctx, node, "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id); err != nil {
-			return fmt.Errorf("kill container %s on %s: %w", container, node, err)
-		}
-		killed++
 	}
-	if killed == 0 {
-		return fmt.Errorf("no container %s runs on %s", container, node)
+	if len(running) == 0 {
+		return nil, fmt.Errorf("no container %s runs on %s", container, node)
 	}
-	return nil
+	return running, nil
 }
 
 // taskRuns looks a container up in ctr's table of tasks: ID, PID, status.

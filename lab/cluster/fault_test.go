@@ -50,6 +50,7 @@ func testFaults(t *testing.T, lab *Cluster) {
 		{"wipe Consul agent", registered(t, lab), func(ctx context.Context) (Undo, error) {
 			return lab.WipeConsulAgent(ctx, "n2")
 		}},
+		{"kill node", agent, func(ctx context.Context) (Undo, error) { return lab.KillNode(ctx, "n1") }},
 		{"API answers 403", serviceAccount(t, lab), func(ctx context.Context) (Undo, error) { return lab.APIFault(ctx, "403") }},
 		{"API hangs", serviceAccount(t, lab), func(ctx context.Context) (Undo, error) { return lab.APIFault(ctx, "hang") }},
 		{"kubelet answers 500", kubeletPods(t, lab), func(ctx context.Context) (Undo, error) {

@@ -256,7 +256,7 @@ func (s *show) noFailures() error {
 	s.counted = now
 	fmt.Fprintf(s.out, "\n  Client: %d requests, %d failed.\n", requests, failures)
 	if failures > 0 {
-		return fmt.Errorf("%d of %d requests failed: %s", failures, requests, strings.Join(now.FailureText, "; "))
+		return fmt.Errorf("%d of %d requests failed: %v", failures, requests, now.Failed[:min(10, len(now.Failed))])
 	}
 	if requests == 0 {
 		return errors.New("the client made no request")

@@ -40,13 +40,31 @@ type Options struct {
 type Report struct {
 	Requests int
 	Failures int
-	// FailureText holds the first failures in words, at most 10.
-	FailureText []string
+	// Failed are the first failures, at most 10,000.
+	Failed []Failure
 	// ByPod counts the answers by pod, as the pods name themselves.
 	ByPod map[string]int
 	// NoInstances counts the times when discovery gave no instance to call.
 	// Each also counts as a request and a failure.
 	NoInstances int
+}
+
+// Failure is one call that failed.
+type Failure struct {
+	Began   time.Time
+	Address string // host:port, empty if discovery gave none
+	Err     error
+}
+
+// Host is the address without its port.
+func (f Failure) Host() string {
+	host, _, _ := net.SplitHostPort(f.Address)
+	return host
+}
+
+// String is the failure in words.
+func (f Failure) String() string {
+	return fmt.Sprintf("%s %s: %v", f.Began.Format("15:04:05.000"), f.Address, f.Err)
 }
 
 // Client calls until it is stopped. Make it with Start.
@@ -90,7 +108,7 @@ func (c *Client) Report() Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.report
-	r.FailureText = slices.Clone(r.FailureText)
+	r.Failed = slices.Clone(r.Failed)
 	r.ByPod = maps.Clone(r.ByPod)
 	return r
 }
@@ -140,54 +158,59 @@ func (c *Client) call(ctx context.Context) {
 	for ctx.Err() == nil {
 		// A call that has begun is ended by its timeout alone: cutting it when
 		// the client stops would count as a failure of the service.
-		pod, err := c.once(context.WithoutCancel(ctx))
-		c.record(pod, err)
+		began := time.Now()
+		address, pod, err := c.once(context.WithoutCancel(ctx))
+		c.record(pod, Failure{Began: began, Address: address, Err: err})
 		wait(ctx, c.opts.Interval)
 	}
 }
 
 var errNoInstances = errors.New("discovery returns no instance")
 
-func (c *Client) once(ctx context.Context) (pod string, err error) {
+func (c *Client) once(ctx context.Context) (address, pod string, err error) {
 	c.mu.Lock()
 	addresses := c.addresses
 	c.mu.Unlock()
 	if len(addresses) == 0 {
-		return "", errNoInstances
+		return "", "", errNoInstances
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addresses[rand.IntN(len(addresses))]+"/", nil)
+	address = addresses[rand.IntN(len(addresses))]
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/", nil)
 	if err != nil {
-		return "", err
+		return address, "", err
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return "", err
+		return address, "", err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
 	if err != nil {
-		return "", fmt.Errorf("read answer of %s: %w", request.URL.Host, err)
+		return address, "", fmt.Errorf("read answer: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s answered %s", request.URL.Host, response.Status)
+		return address, "", fmt.Errorf("answered %s", response.Status)
 	}
-	return string(body), nil
+	return address, string(body), nil
 }
 
-func (c *Client) record(pod string, err error) {
+// mostFailures bounds what is remembered of failures.
+const mostFailures = 10_000
+
+func (c *Client) record(pod string, f Failure) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.report.Requests++
-	if err == nil {
+	if f.Err == nil {
 		c.report.ByPod[pod]++
 		return
 	}
 	c.report.Failures++
-	if errors.Is(err, errNoInstances) {
+	if errors.Is(f.Err, errNoInstances) {
 		c.report.NoInstances++
 	}
-	if len(c.report.FailureText) < 10 {
-		c.report.FailureText = append(c.report.FailureText, time.Now().Format("15:04:05.000 ")+err.Error())
+	if len(c.report.Failed) < mostFailures {
+		c.report.Failed = append(c.report.Failed, f)
 	}
 }
 

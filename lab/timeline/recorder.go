@@ -259,7 +259,9 @@ func (r *Recorder) observePassing(entries []*api.ServiceEntry, now time.Time) {
 	}
 	for uid := range r.passing {
 		if !passing[uid] {
-			r.reach(r.pod(uid), Out, now)
+			p := r.pod(uid)
+			p.LastOut = now
+			r.reach(p, Out, now)
 		}
 	}
 	r.passing = passing

@@ -47,6 +47,9 @@ type Pod struct {
 	// Flaps counts how often the servers dropped the pod from the passing set
 	// and took it back later.
 	Flaps int
+	// LastOut is when the servers last dropped the pod, also if they took it
+	// back later.
+	LastOut time.Time
 	// Denied counts the consistent reads, begun after the pod was seen Ready,
 	// that did not return it: each is a client that would not have found it.
 	Denied int

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"fairway.dev/fairway/internal/image/gobuild"
@@ -16,8 +19,12 @@ import (
 	"fairway.dev/fairway/lab/images"
 )
 
-// Namespace is where Fairway is installed in a lab.
-const Namespace = "fairway-system"
+// Namespace is where Fairway is installed in a lab, AgentName its DaemonSet.
+const (
+	Namespace = "fairway-system"
+	AgentName = "fairway-agent"
+	tokenName = "fairway-consul-token"
+)
 
 // InstallFairway builds the images, loads them on all nodes and installs
 // Fairway from its chart, as a user would. It returns when the agents of all
@@ -43,7 +50,7 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
 		"--set", "clusterID=lab",
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
-		"--set", "consul.tokenSecret.name=fairway-consul-token")
+		"--set", "consul.tokenSecret.name="+tokenName)
 	if err != nil {
 		return fmt.Errorf("install Fairway: %w", err)
 	}
@@ -60,12 +67,52 @@ func createToken(ctx context.Context, lab *cluster.Cluster) error {
 	if _, err := kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create namespace %s: %w", Namespace, err)
 	}
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "fairway-consul-token"},
-		StringData: map[string]string{"token": lab.FairwayToken()},
-	}
-	if _, err := kube.CoreV1().Secrets(Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	secrets := kube.CoreV1().Secrets(Namespace)
+	if _, err := secrets.Create(ctx, tokenSecret(lab), metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create the secret with Fairway's Consul token: %w", err)
 	}
 	return nil
+}
+
+func tokenSecret(lab *cluster.Cluster) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: tokenName},
+		StringData: map[string]string{"token": lab.FairwayToken()},
+	}
+}
+
+// SetToken gives the agents the lab's current Consul token, as an administrator
+// does who does not want to wait: a kubelet renews the files of a Secret when
+// it next looks at a pod, and an annotation makes it look.
+func SetToken(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface) error {
+	if _, err := kube.CoreV1().Secrets(Namespace).Update(ctx, tokenSecret(lab), metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("replace Fairway's Consul token: %w", err)
+	}
+	pods, err := kube.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=fairway"})
+	if err != nil {
+		return fmt.Errorf("replace Fairway's Consul token: %w", err)
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"token-replaced":%q}}}`, time.Now().Format(time.RFC3339Nano))
+	for _, pod := range pods.Items {
+		if _, err := kube.CoreV1().Pods(Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return fmt.Errorf("replace Fairway's Consul token: %w", err)
+		}
+	}
+	return nil
+}
+
+// AskAgent makes a request to the HTTP port of a node's agent, from the node.
+func AskAgent(ctx context.Context, lab *cluster.Cluster, node, path string) (status int, body string, err error) {
+	client := &http.Client{Transport: &http.Transport{DialContext: lab.Host(node).Dial, DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9980"+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(text), err
 }

@@ -23,7 +23,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{Use: "bench", Short: "Measure Fairway in a lab", SilenceUsage: true}
-	root.AddCommand(gateCommand())
+	root.AddCommand(gateCommand(), faultsCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		os.Exit(1)
 	}
@@ -32,7 +32,7 @@ func main() {
 // withLab runs measure in a fresh lab with Fairway installed and prints what
 // it returns as one line of JSON. KEEP=1 leaves the lab up.
 func withLab(ctx context.Context, measure func(context.Context, *cluster.Cluster) (any, error)) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	lab, err := cluster.UpOwned(ctx, cluster.Default("bench"), os.Stderr)
 	if err != nil {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -289,16 +288,5 @@ func waitAgent(t *testing.T, node string) {
 
 // ask makes a request to the node's agent, from the node.
 func ask(ctx context.Context, node, path string) (status int, body string, err error) {
-	client := &http.Client{Transport: &http.Transport{DialContext: fleet.lab.Host(node).Dial, DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:9980"+path, nil)
-	if err != nil {
-		return 0, "", err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, "", err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(text), err
+	return workload.AskAgent(ctx, fleet.lab, node, path)
 }

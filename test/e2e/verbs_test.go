@@ -233,7 +233,7 @@ func stopLoad(t *testing.T, client *load.Client) {
 	t.Helper()
 	report := client.Stop()
 	if report.Failures > 0 {
-		t.Errorf("%d of %d requests failed: %s", report.Failures, report.Requests, strings.Join(report.FailureText, "; "))
+		t.Errorf("%d of %d requests failed: %v", report.Failures, report.Requests, report.Failed[:min(10, len(report.Failed))])
 	}
 	t.Logf("%d requests, %d failed, answered by %d pods", report.Requests, report.Failures, len(report.ByPod))
 }

@@ -1,0 +1,357 @@
+// Package matrix breaks, one after the other, all that Fairway depends on, and
+// counts what that costs the clients of a fleet: healthy instances that the
+// servers dropped, calls that failed, and writes to the catalog.
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/lab/cluster"
+	"fairway.dev/fairway/lab/load"
+	"fairway.dev/fairway/lab/timeline"
+	"fairway.dev/fairway/lab/workload"
+)
+
+// patience bounds how long a fleet may take to come to rest.
+const patience = 4 * time.Minute
+
+// Fleet is a workload of gated pods in a lab that a client calls all the time.
+type Fleet struct {
+	Lab  *cluster.Cluster
+	Kube kubernetes.Interface
+
+	app    workload.App
+	pods   *timeline.Recorder
+	client *load.Client
+}
+
+// Start deploys the app and begins to call it. Stop ends that.
+func Start(ctx context.Context, lab *cluster.Cluster, app workload.App) (*Fleet, error) {
+	kube, err := kubernetes.NewForConfig(lab.RESTConfig())
+	if err != nil {
+		return nil, err
+	}
+	f := &Fleet{Lab: lab, Kube: kube, app: app}
+	f.pods, err = timeline.Follow(ctx, timeline.Options{
+		Kube: kube, Consul: lab.ConsulServers(), Namespace: app.Namespace, Selector: app.Selector(), Service: app.Name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := kube.AppsV1().Deployments(app.Namespace).Create(ctx, app.Deployment(), metav1.CreateOptions{}); err != nil {
+		return nil, fmt.Errorf("create deployment %s: %w", app.Name, err)
+	}
+	if _, err := f.settle(ctx); err != nil {
+		return nil, err
+	}
+	f.client, err = load.Start(ctx, load.Options{
+		Consul: lab.ConsulServers(), Service: app.Name, Dial: lab.Host("client").Dial,
+		Workers: 4, Interval: 5 * time.Millisecond, Timeout: 5 * time.Second,
+	})
+	return f, err
+}
+
+// Stop ends the calls. The workload stays.
+func (f *Fleet) Stop() { f.client.Stop() }
+
+// Row is what one fault did.
+type Row struct {
+	Fault string
+	Held  time.Duration
+	// Lost counts the times that the servers dropped a healthy instance.
+	Lost int
+	// Calls were made meanwhile, and Failed of them failed. Excused are not
+	// among those: calls to a killed node until the servers dropped its pods.
+	Calls, Failed, Excused int
+	FailureText            []string
+	// Writes counts the catalog's records of the service that changed, and
+	// Expected says why some had to.
+	Writes   int
+	Expected string
+	// Converged is how long after the fault all was as before.
+	Converged time.Duration
+}
+
+// Problems are the promises that the fault broke.
+func (r Row) Problems() error {
+	var errs []error
+	if r.Lost > 0 {
+		errs = append(errs, fmt.Errorf("the servers dropped %d healthy instances", r.Lost))
+	}
+	if r.Failed > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d calls failed: %v", r.Failed, r.Calls, r.FailureText))
+	}
+	if r.Writes > 0 && r.Expected == "" {
+		errs = append(errs, fmt.Errorf("%d records of the catalog were written", r.Writes))
+	}
+	return errors.Join(errs...)
+}
+
+// Try puts the fault in force for a while, lets the fleet recover, and counts.
+// An error means that it could not be tried or that the fleet did not recover.
+func (f *Fleet) Try(ctx context.Context, fault Fault, hold time.Duration) (Row, error) {
+	row := Row{Fault: fault.Name, Held: hold, Expected: fault.Writes}
+	if _, err := f.settle(ctx); err != nil {
+		return row, fmt.Errorf("before %s: %w", fault.Name, err)
+	}
+	before, err := f.look(ctx)
+	if err != nil {
+		return row, err
+	}
+	undo, err := fault.Inject(ctx, f)
+	if err != nil {
+		return row, fmt.Errorf("%s: %w", fault.Name, err)
+	}
+	if undo != nil {
+		err := wait(ctx, hold)
+		// A fault that began is ended even if nobody waits for it any more.
+		if err := errors.Join(err, undo(context.WithoutCancel(ctx))); err != nil {
+			return row, fmt.Errorf("end of %s: %w", fault.Name, err)
+		}
+	}
+	if row.Converged, err = f.settle(ctx); err != nil {
+		return row, fmt.Errorf("after %s: %w", fault.Name, err)
+	}
+	after, err := f.look(ctx)
+	if err != nil {
+		return row, err
+	}
+	f.count(&row, fault, before, after)
+	return row, nil
+}
+
+// picture is what is compared before and after a fault.
+type picture struct {
+	pods    []timeline.Pod
+	report  load.Report
+	records map[string]uint64 // index of change by record of the catalog
+}
+
+func (f *Fleet) look(ctx context.Context) (picture, error) {
+	entries, err := f.entries(ctx)
+	if err != nil {
+		return picture{}, err
+	}
+	records := map[string]uint64{}
+	for _, e := range entries {
+		records[e.Service.ID] = e.Service.ModifyIndex
+		for _, check := range e.Checks {
+			if check.ServiceID != "" { // the node's own health is Consul's business
+				records[e.Service.ID+" check "+check.CheckID] = check.ModifyIndex
+			}
+		}
+	}
+	return picture{pods: f.pods.Pods(), report: f.client.Report(), records: records}, nil
+}
+
+func (f *Fleet) count(row *Row, fault Fault, before, after picture) {
+	dropped := func(p timeline.Pod) int {
+		if p.Lost() {
+			return p.Flaps + 1
+		}
+		return p.Flaps
+	}
+	was := map[string]int{}
+	for _, p := range before.pods {
+		was[p.UID] = dropped(p)
+	}
+	address := map[string]string{} // before the fault; a pod that is started again may have another
+	for _, p := range before.pods {
+		address[p.UID] = p.IP
+	}
+	away := map[string]time.Time{} // when the servers dropped the pods of the killed node, by address
+	for _, p := range after.pods {
+		if fault.Node != "" && p.Node == fault.Node {
+			away[address[p.UID]] = p.LastOut
+			continue
+		}
+		row.Lost += dropped(p) - was[p.UID]
+	}
+	row.Calls = after.report.Requests - before.report.Requests
+	for _, failure := range after.report.Failed[len(before.report.Failed):] {
+		if out, ok := away[failure.Host()]; ok && failure.Began.Before(out) {
+			row.Excused++
+			continue
+		}
+		row.Failed++
+		row.FailureText = append(row.FailureText, failure.String())
+	}
+	for id, index := range after.records {
+		if before.records[id] != index {
+			row.Writes++
+		}
+	}
+	for id := range before.records {
+		if _, ok := after.records[id]; !ok {
+			row.Writes++
+		}
+	}
+}
+
+// entries are all that the servers hold of the service, by a consistent read.
+func (f *Fleet) entries(ctx context.Context) ([]*api.ServiceEntry, error) {
+	q := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
+	var errs []error
+	for _, server := range f.Lab.ConsulServers() {
+		entries, _, err := server.Health().Service(f.app.Name, "", false, q)
+		if err == nil {
+			return entries, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("look up %s: %w", f.app.Name, errors.Join(errs...))
+}
+
+// calm is for how long everything must be as it should be. A client agent that
+// has found its servers again compares its entries with theirs up to 3 seconds
+// later (serverUpIntv in Consul's agent/ae).
+const calm = 4 * time.Second
+
+// settle waits until everything is as it should be, and stays so. It returns
+// how long after its call that was not yet so.
+func (f *Fleet) settle(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	began := time.Now()
+	last := began // when something was found amiss
+	for time.Since(last) < calm {
+		err := f.unsettled(ctx)
+		if err != nil {
+			last = time.Now()
+		}
+		if wait(ctx, 50*time.Millisecond) != nil {
+			return 0, fmt.Errorf("the fleet does not come to rest: %w", err)
+		}
+	}
+	return last.Sub(began), nil
+}
+
+// unsettled says what is not as it should be.
+func (f *Fleet) unsettled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, node := range f.Lab.Nodes() {
+		status, body, err := workload.AskAgent(ctx, f.Lab, node, "/readyz")
+		if err != nil || status != http.StatusOK {
+			return fmt.Errorf("agent of %s: %d %s %w", node, status, body, err)
+		}
+	}
+	agents, err := f.Kube.AppsV1().DaemonSets(workload.Namespace).Get(ctx, workload.AgentName, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if s := agents.Status; s.ObservedGeneration < agents.Generation || s.NumberReady != s.DesiredNumberScheduled || s.UpdatedNumberScheduled != s.DesiredNumberScheduled {
+		return fmt.Errorf("agents: %d of %d ready, %d up to date", s.NumberReady, s.DesiredNumberScheduled, s.UpdatedNumberScheduled)
+	}
+	pods, err := f.Kube.CoreV1().Pods(f.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: f.app.Selector()})
+	if err != nil {
+		return err
+	}
+	ready := map[string]bool{}
+	for i := range pods.Items {
+		if podReady(&pods.Items[i]) {
+			ready[string(pods.Items[i].UID)] = true
+		}
+	}
+	if len(ready) != int(f.app.Replicas) || len(pods.Items) != len(ready) {
+		return fmt.Errorf("%d pods, %d ready, want %d", len(pods.Items), len(ready), f.app.Replicas)
+	}
+	entries, err := f.entries(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range f.Lab.Nodes() {
+		if err := f.unregistered(ctx, node, pods.Items); err != nil {
+			return err
+		}
+	}
+	passing := 0
+	for _, e := range entries {
+		if e.Checks.AggregatedStatus() == api.HealthPassing && ready[e.Service.Meta[service.MetaPodUID]] {
+			passing++
+		}
+	}
+	if passing != len(ready) || len(entries) != passing {
+		return fmt.Errorf("%d entries, %d passing, want %d", len(entries), passing, len(ready))
+	}
+	return nil
+}
+
+// unregistered says which pods the Consul agent of a node does not hold.
+func (f *Fleet) unregistered(ctx context.Context, node string, pods []corev1.Pod) error {
+	services, err := f.Lab.Consul(node).Agent().ServicesWithFilterOpts("", new(api.QueryOptions).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("consul agent of %s: %w", node, err)
+	}
+	held := map[string]bool{}
+	for _, s := range services {
+		held[s.Meta[service.MetaPodUID]] = true
+	}
+	for i := range pods {
+		if pods[i].Spec.NodeName == node && !held[string(pods[i].UID)] {
+			return fmt.Errorf("consul agent of %s does not hold pod %s", node, pods[i].Name)
+		}
+	}
+	return nil
+}
+
+func podReady(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// leader names the host whose Consul server leads.
+func (f *Fleet) leader(ctx context.Context) (string, error) {
+	leader, err := timeline.Leader(ctx, f.Lab.ConsulServers())
+	if err != nil {
+		return "", err
+	}
+	return leader.Agent().NodeName()
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Table is the rows in Markdown.
+func Table(w io.Writer, rows []Row) error {
+	fmt.Fprintln(w, "| fault | for | healthy instances lost | calls failed | catalog records written | as before after |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|")
+	var err error
+	for _, r := range rows {
+		failed := fmt.Sprintf("%d of %d", r.Failed, r.Calls)
+		if r.Excused > 0 {
+			failed += fmt.Sprintf(", and %d to the killed node before the servers dropped it", r.Excused)
+		}
+		writes := fmt.Sprint(r.Writes)
+		if r.Expected != "" {
+			writes += ": " + r.Expected
+		}
+		held := "-"
+		if r.Held > 0 {
+			held = r.Held.String()
+		}
+		_, err = fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %.1f s |\n", r.Fault, held, r.Lost, failed, writes, r.Converged.Seconds())
+	}
+	return err
+}

@@ -1,0 +1,32 @@
+package e2e
+
+import (
+	"testing"
+
+	"fairway.dev/fairway/lab/matrix"
+	"fairway.dev/fairway/lab/workload"
+)
+
+// TestI2FaultMatrix tries every fault that `make faults` measures, in its short
+// form: no healthy instance is lost, no call fails, and what only restarts
+// writes nothing.
+func TestI2FaultMatrix(t *testing.T) {
+	app := fresh(t, workload.App{Name: "matrix", Replicas: 6, LeaveSeconds: 2})
+	f, err := matrix.Start(t.Context(), fleet.lab, app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Stop()
+	for _, fault := range matrix.Faults() {
+		t.Run(fault.Name, func(t *testing.T) {
+			row, err := f.Try(t.Context(), fault, fault.Short)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := row.Problems(); err != nil {
+				t.Error(err)
+			}
+			t.Logf("%d calls, %d records written, converged after %s", row.Calls, row.Writes, row.Converged)
+		})
+	}
+}
