@@ -75,6 +75,8 @@ func (m *memory) Renew(_ context.Context, entries []registration.Entry) error {
 	return nil
 }
 
+func (m *memory) MostWrites() int { return 16 }
+
 // writes returns the log so far.
 func (m *memory) writes() []string {
 	m.mu.Lock()
