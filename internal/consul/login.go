@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -112,7 +113,13 @@ func (l *login) exchange(ctx context.Context) (*api.ACLToken, error) {
 		AuthMethod:  l.method,
 		BearerToken: strings.TrimSpace(string(bearer)),
 	}, (&api.WriteOptions{}).WithContext(ctx))
-	if err != nil {
+	var status api.StatusError
+	switch {
+	case err == nil:
+	case errors.As(err, &status) && status.Code == http.StatusInternalServerError && !strings.Contains(status.Body, "leader"):
+		// So the servers say that they do not take the bearer.
+		return nil, &Error{Kind: ErrDenied, Err: err}
+	default:
 		return nil, Classify(err)
 	}
 	if token.SecretID == "" {

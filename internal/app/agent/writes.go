@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -40,8 +41,11 @@ type outcome struct {
 type failure struct {
 	op     registration.Op
 	reason string
-	times  int
-	next   time.Time // not to be tried before
+	// refused is false if the registry only could not be reached, or had to be
+	// looked at again first.
+	refused bool
+	times   int
+	next    time.Time // not to be tried before
 }
 
 // holds tells whether op is the one that failed, and is to wait. Another op is
@@ -199,6 +203,7 @@ func (p *publisher) fail(o outcome) {
 			"pod", o.op.Instance.Pod.String(), "reason", o.op.Reason, "err", o.err)
 	}
 	f.op, f.reason = o.op, reason
+	f.refused = !errors.Is(o.err, consul.ErrUnavailable) && !errors.Is(o.err, consul.ErrConflict)
 	f.next = time.Now().Add(min(p.resync, firstRetry<<min(f.times, 10)))
 	f.times++
 }
@@ -218,7 +223,7 @@ func (p *publisher) forget(planned map[string]bool) {
 func (p *publisher) refused(plan registration.Plan) map[string]string {
 	refused := map[string]string{}
 	for id, f := range p.writes.failures {
-		if f.op.Kind != renew {
+		if f.op.Kind != renew && f.refused {
 			refused[id] = f.reason
 		}
 	}

@@ -215,6 +215,27 @@ func TestTransactionsStayBelowTheLimitOfBytes(t *testing.T) {
 	}
 }
 
+// Servers with a lower limit refuse the whole, and say nothing of where. The
+// one that is too large by itself fails alone.
+func TestLowerLimitOfBytes(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, false, map[string]any{"limits": map[string]any{"txn_max_req_len": 16 << 10, "kv_max_value_size": 16 << 10}})
+	s := newSide(t, c, c.Token(consultest.CatalogRules))
+	s.observe()
+	all := many(60)
+	for key := range 40 {
+		all[33].Meta[fmt.Sprintf("large-%d", key)] = strings.Repeat("x", 500)
+	}
+	for i, err := range s.applyAll(registration.Register, all) {
+		if i == 33 && !errors.Is(err, consul.ErrInvalid) || i != 33 && err != nil {
+			t.Errorf("entry %d: %v", i, err)
+		}
+	}
+	if got := s.observe(); len(got) != len(all)-1 {
+		t.Errorf("%d entries are registered, want %d", len(got), len(all)-1)
+	}
+}
+
 // I5: what somebody else has changed is not overwritten unseen.
 func TestConflict(t *testing.T) {
 	t.Parallel()

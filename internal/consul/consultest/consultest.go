@@ -68,14 +68,18 @@ type Agent struct {
 }
 
 // Start starts a server and waits until it leads; with a client agent also
-// until that one is in the catalog.
-func Start(t testing.TB, withClient bool) *Cluster {
+// until that one is in the catalog. The server gets the extra configuration.
+func Start(t testing.TB, withClient bool, extra ...map[string]any) *Cluster {
 	t.Helper()
-	c := &Cluster{Server: newAgent(t, "server", map[string]any{
+	config := map[string]any{
 		"server":           true,
 		"bootstrap_expect": 1,
 		"performance":      map[string]any{"raft_multiplier": 1},
-	})}
+	}
+	for _, more := range extra {
+		maps.Copy(config, more)
+	}
+	c := &Cluster{Server: newAgent(t, "server", config)}
 	c.Server.Start()
 	if withClient {
 		c.Client = newAgent(t, "node-1", map[string]any{
