@@ -34,6 +34,15 @@ var everything = []string{
 	"--set", "imagePullSecrets[0].name=registry",
 }
 
+// serversOnly is what a cluster without Consul client agents would set.
+var serversOnly = []string{
+	"--set", "clusterID=test",
+	"--set", "registry=catalog",
+	"--set", "consul.address=http://consul-server.consul.svc:8500",
+	"--set", "consul.login.authMethod=k8s",
+	"--set", "consul.login.audience=consul",
+}
+
 // Absence of the one required value must be understood without the docs.
 func TestRenderingFailsWithAClearMessage(t *testing.T) {
 	tests := []struct {
@@ -47,6 +56,9 @@ func TestRenderingFailsWithAClearMessage(t *testing.T) {
 		{"unknown nested value", []string{"--set", "clusterID=a", "--set", "consul.token=x"}, "token"},
 		{"duration without unit", []string{"--set", "clusterID=a", "--set-string", "checkTTL=30"}, "checkTTL"},
 		{"unknown log level", []string{"--set", "clusterID=a", "--set", "logLevel=loud"}, "logLevel"},
+		{"unknown registry", []string{"--set", "clusterID=a", "--set", "registry=etcd"}, "registry"},
+		{"servers without address", []string{"--set", "clusterID=a", "--set", "registry=catalog"}, "consul.address is required with registry=catalog"},
+		{"two tokens", []string{"--set", "clusterID=a", "--set", "consul.login.authMethod=a", "--set", "consul.tokenSecret.name=b"}, "only one can give the token"},
 		{"nobody may be unavailable", []string{"--set", "clusterID=a", "--set", "maxUnavailable=0"}, "maxUnavailable"},
 	}
 	helm := newHelm(t)
@@ -79,14 +91,21 @@ func TestI8RightsAreExactlyTheList(t *testing.T) {
 
 // Host network is all that the agent gets of the node.
 func TestI8NoContainerIsPrivileged(t *testing.T) {
-	spec := daemonSet(t, everything...).Spec.Template.Spec
+	for _, args := range [][]string{everything, serversOnly} {
+		noContainerIsPrivileged(t, daemonSet(t, args...).Spec.Template.Spec)
+	}
+}
+
+func noContainerIsPrivileged(t *testing.T, spec corev1.PodSpec) {
+	t.Helper()
 	if !spec.HostNetwork || spec.HostPID || spec.HostIPC {
 		t.Errorf("hostNetwork %v, hostPID %v, hostIPC %v; want the first alone",
 			spec.HostNetwork, spec.HostPID, spec.HostIPC)
 	}
 	for _, v := range spec.Volumes {
-		if v.Secret == nil && v.ConfigMap == nil {
-			t.Errorf("volume %s is neither Secret nor ConfigMap", v.Name)
+		ownToken := v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil
+		if v.Secret == nil && v.ConfigMap == nil && !ownToken {
+			t.Errorf("volume %s is neither Secret nor ConfigMap nor the agent's own token", v.Name)
 		}
 	}
 	wantPod := &corev1.PodSecurityContext{
@@ -161,19 +180,44 @@ func TestI8TokenIsAFile(t *testing.T) {
 	}
 }
 
-// The agent takes what the chart gives it, and knows its node.
-func TestTheAgentTakesTheFlags(t *testing.T) {
-	c := daemonSet(t, everything...).Spec.Template.Spec.Containers[0]
-	if err := agent.Command().ParseFlags(c.Args); err != nil {
-		t.Errorf("args %q: %v", c.Args, err)
-	}
-	for _, e := range c.Env {
-		if e.Name == "NODE_NAME" && e.ValueFrom != nil && e.ValueFrom.FieldRef != nil &&
-			e.ValueFrom.FieldRef.FieldPath == "spec.nodeName" {
-			return
+// To log in takes no secret: the agent shows Consul its own token.
+func TestI8LoginNeedsNoSecret(t *testing.T) {
+	spec := daemonSet(t, serversOnly...).Spec.Template.Spec
+	c := spec.Containers[0]
+	for _, arg := range []string{"--registry=catalog", "--consul-auth-method=k8s", "--consul-bearer-token-file=/run/fairway/consul-login/token"} {
+		if !slices.Contains(c.Args, arg) {
+			t.Errorf("args %q lack %s", c.Args, arg)
 		}
 	}
-	t.Errorf("environment %+v lacks NODE_NAME from spec.nodeName", c.Env)
+	want := []corev1.VolumeMount{{Name: "consul-login", MountPath: "/run/fairway/consul-login", ReadOnly: true}}
+	if diff := cmp.Diff(want, c.VolumeMounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	if len(spec.Volumes) != 1 || spec.Volumes[0].Projected == nil || spec.Volumes[0].Projected.Sources[0].ServiceAccountToken.Audience != "consul" {
+		t.Errorf("volumes %+v", spec.Volumes)
+	}
+	if spec.DNSPolicy != corev1.DNSClusterFirstWithHostNet {
+		t.Errorf("dnsPolicy %s: the servers' name is the cluster's", spec.DNSPolicy)
+	}
+}
+
+// The agent takes what the chart gives it, and knows its node.
+func TestTheAgentTakesTheFlags(t *testing.T) {
+	for _, args := range [][]string{everything, serversOnly} {
+		c := daemonSet(t, args...).Spec.Template.Spec.Containers[0]
+		if err := agent.Command().ParseFlags(c.Args); err != nil {
+			t.Errorf("args %q: %v", c.Args, err)
+		}
+		got := map[string]string{}
+		for _, e := range c.Env {
+			if e.ValueFrom != nil && e.ValueFrom.FieldRef != nil {
+				got[e.Name] = e.ValueFrom.FieldRef.FieldPath
+			}
+		}
+		if diff := cmp.Diff(map[string]string{"NODE_NAME": "spec.nodeName", "NODE_IP": "status.hostIP"}, got); diff != "" {
+			t.Errorf("environment (-want +got):\n%s", diff)
+		}
+	}
 }
 
 // Every value that can be set is in values.yaml under a comment, and nothing

@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -28,7 +30,8 @@ func TestClassify(t *testing.T) {
 			"denied by Consul's ACLs: rpc error making call: ACL not found"},
 		{api.StatusError{Code: 400, Body: "Invalid Service Meta"}, consul.ErrInvalid, "refused by Consul as invalid: Invalid Service Meta"},
 		{api.StatusError{Code: 404, Body: "Unknown service ID"}, consul.ErrNotFound, "not known to Consul"},
-		{api.StatusError{Code: 429, Body: "slow down"}, consul.ErrUnavailable, "no usable answer from Consul"},
+		{api.StatusError{Code: 429, Body: "slow down"}, consul.ErrThrottled, "no usable answer from Consul: it asks to come back later"},
+		{api.StatusError{Code: 503, Body: "slow down"}, consul.ErrUnavailable, "no usable answer from Consul: it asks to come back later"},
 		{api.StatusError{Code: 500, Body: "No cluster leader"}, consul.ErrUnavailable, "no usable answer from Consul"},
 		{&url.Error{Op: "Get", URL: "http://127.0.0.1:1", Err: io.EOF}, consul.ErrUnavailable, "no usable answer from Consul"},
 		{fmt.Errorf("read: %w", context.DeadlineExceeded), consul.ErrUnavailable, "no usable answer from Consul"},
@@ -85,5 +88,60 @@ func TestTokenFile(t *testing.T) {
 	identity.Forget()
 	if _, err := identity.NodeName(t.Context()); err != nil || client.TokenGeneration() != 2 {
 		t.Errorf("with the file gone: %v, generation %d", err, client.TokenGeneration())
+	}
+}
+
+// A login makes a token of its own, and another when that one is deleted. At
+// the end none is left.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, false)
+	issuer := c.AuthMethod(consultest.CatalogRules)
+	bearer := filepath.Join(t.TempDir(), "bearer")
+	client := c.Server.LoginClient(issuer, bearer)
+	read := func() error {
+		_, _, err := client.Catalog().Node(c.Server.Node, (&api.QueryOptions{}).WithContext(t.Context()))
+		return consul.Classify(err)
+	}
+	logins := func() []*api.ACLTokenListEntry {
+		t.Helper()
+		tokens, _, err := c.Management().ACL().TokenListFiltered(api.ACLTokenFilterOptions{AuthMethod: issuer.Method}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tokens
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(bearer, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if err := read(); !errors.Is(err, consul.ErrDenied) || client.TokenGeneration() != 0 {
+		t.Errorf("without a bearer: %v, generation %d", err, client.TokenGeneration())
+	}
+	write(issuer.Bearer(-time.Hour))
+	consultest.Eventually(t, "Consul refuses a bearer that has expired", func() error {
+		if err := read(); !errors.Is(err, consul.ErrDenied) || !strings.Contains(consul.Reason(err), "expired") {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	})
+	write(issuer.Bearer(time.Hour))
+	consultest.Eventually(t, "a good bearer is taken", read)
+	if err := read(); err != nil || client.TokenGeneration() != 1 || len(logins()) != 1 {
+		t.Errorf("logged in: %v, generation %d, %d tokens", err, client.TokenGeneration(), len(logins()))
+	}
+
+	if _, err := c.Management().ACL().TokenDelete(logins()[0].AccessorID, nil); err != nil {
+		t.Fatal(err)
+	}
+	consultest.Eventually(t, "another token takes the place of the deleted one", read)
+	if client.TokenGeneration() != 2 || len(logins()) != 1 {
+		t.Errorf("generation %d, %d tokens", client.TokenGeneration(), len(logins()))
+	}
+	if err := client.Logout(t.Context()); err != nil || len(logins()) != 0 {
+		t.Errorf("logged out: %v, %d tokens", err, len(logins()))
 	}
 }

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,10 +17,16 @@ var (
 	// ErrUnavailable: no usable answer came. Consul, or the servers behind the
 	// agent, cannot be reached, have no leader, or ask to slow down.
 	ErrUnavailable = errors.New("no usable answer from Consul")
+	// ErrThrottled is an ErrUnavailable: Consul, or this server of it, asks to
+	// come back later (429, 503).
+	ErrThrottled = fmt.Errorf("%w: it asks to come back later", ErrUnavailable)
 	// ErrDenied: the token may not do this, does not exist, or cannot be read.
 	ErrDenied = errors.New("denied by Consul's ACLs")
 	// ErrInvalid: Consul will never accept the request as it is.
 	ErrInvalid = errors.New("refused by Consul as invalid")
+	// ErrConflict: what was to be written was changed by somebody else since it
+	// was read.
+	ErrConflict = errors.New("changed in Consul by somebody else meanwhile")
 	// ErrNotFound: what the request is about does not exist.
 	ErrNotFound = errors.New("not known to Consul")
 	// ErrFiltered: the answer is incomplete, because the token may not see all
@@ -77,23 +84,49 @@ func kindOf(err error) error {
 		return ErrDenied
 	case status.Code == http.StatusNotFound:
 		return ErrNotFound
-	case status.Code == http.StatusTooManyRequests:
-		return ErrUnavailable
+	case slowDown(status.Code):
+		return ErrThrottled
 	case status.Code >= 400 && status.Code < 500:
 		return ErrInvalid
 	// The servers' own refusals reach HTTP clients as 500 with the reason in
 	// the text.
-	case strings.Contains(status.Body, "Permission denied"), strings.Contains(status.Body, "ACL not found"):
+	case Refused(status.Body):
 		return ErrDenied
 	}
 	return ErrUnavailable
+}
+
+// slowDown tells whether a server asks to come back later or to ask another.
+// It answers 503 to what only the leader can do and must do less of.
+func slowDown(code int) bool {
+	return code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable
+}
+
+// tokenUnknown is in every answer to a token that does not exist.
+const tokenUnknown = "ACL not found"
+
+// Refused tells whether the words are those in which Consul's ACLs refuse.
+func Refused(words string) bool {
+	return strings.Contains(words, "Permission denied") || strings.Contains(words, tokenUnknown)
+}
+
+// Proven says why an answer of the servers is not the leader's own and whole,
+// or nothing if it is. It must have been asked for with RequireConsistent.
+func Proven(meta *api.QueryMeta) error {
+	switch {
+	case meta.ResultsFilteredByACLs:
+		return &Error{Kind: ErrFiltered}
+	case !meta.KnownLeader || meta.LastContact > 0 || meta.LastIndex == 0:
+		return &Error{Kind: ErrUnavailable, Err: errors.New("not a consistent answer")}
+	}
+	return nil
 }
 
 // Reason says in a few words why an exchange failed. The words stay the same
 // as long as the cause does, so they can stand in a status without making it
 // change all the time. What only a user can repair is quoted from Consul.
 func Reason(err error) string {
-	for _, kind := range []error{ErrFiltered, ErrUnusable, ErrNotFound} {
+	for _, kind := range []error{ErrFiltered, ErrUnusable, ErrNotFound, ErrConflict, ErrThrottled} {
 		if errors.Is(err, kind) {
 			return kind.Error()
 		}

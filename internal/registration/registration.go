@@ -31,6 +31,9 @@ type Entry struct {
 	// HasCheck is false if the registry holds the service without Fairway's
 	// check of the same ID, so that its health is not under our control.
 	HasCheck bool
+	// Lapsed is true if what keeps the entry alive in the registry is not as it
+	// should be, whatever the entry's own health says: a renewal puts it right.
+	Lapsed bool
 }
 
 // PodState is what one pod of the node asks for.

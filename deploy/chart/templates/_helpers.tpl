@@ -13,6 +13,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Consul's address, or a message that says what is missing and why. */}}
+{{- define "fairway.consulAddress" -}}
+{{- if and (eq .Values.registry "catalog") (contains "//127.0.0.1:" .Values.consul.address) }}
+{{- fail "consul.address is required with registry=catalog: the Consul servers, for example --set consul.address=http://consul-server.consul.svc:8500. Nodes without Consul client agent have nothing at their loopback." }}
+{{- end }}
+{{- .Values.consul.address }}
+{{- end }}
+
+{{/* The auth method that gives the token, if it is not given twice. */}}
+{{- define "fairway.authMethod" -}}
+{{- if and .Values.consul.login.authMethod .Values.consul.tokenSecret.name }}
+{{- fail "consul.login.authMethod and consul.tokenSecret.name: only one can give the token." }}
+{{- end }}
+{{- .Values.consul.login.authMethod }}
+{{- end }}
+
 {{/* The cluster's id, or a message that says what is missing and why. */}}
 {{- define "fairway.clusterID" -}}
 {{- if not .Values.clusterID }}

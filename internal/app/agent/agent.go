@@ -1,6 +1,7 @@
 // Package agent is the process that runs on every node: it reads the node's
-// pods, publishes them to the node's Consul agent, and opens their readiness
-// gates when the Consul servers prove that clients are given them.
+// pods, publishes them to the node's Consul agent or to the Consul servers, and
+// opens their readiness gates when the servers prove that clients are given
+// them.
 //
 // Three loops do the work, and each owns its state: the publisher writes to
 // Consul, the gatekeeper asks the servers and writes to pods, the confirmer
@@ -15,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +29,7 @@ import (
 
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/agentapi"
+	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/kube"
 )
@@ -76,13 +79,13 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry, prover, err := consulAdapters(opts)
+	registry, prover, closers, err := consulAdapters(opts)
 	if err != nil {
 		writer.Close()
 		return nil, err
 	}
 	a := newAgent(opts, log, outside{source: source, registry: registry, prover: prover, writer: writer})
-	a.closers = []step{{"events", time.Second, func(context.Context) error { writer.Close(); return nil }}}
+	a.closers = append(closers, step{"events", time.Second, func(context.Context) error { writer.Close(); return nil }})
 	return a, nil
 }
 
@@ -111,24 +114,41 @@ func kubernetesClient(opts Options) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-func consulAdapters(opts Options) (*agentapi.Registry, *health.Prover, error) {
+// consulAdapters also returns what is to be done at the end.
+func consulAdapters(opts Options) (registry, prover, []step, error) {
 	client, err := consul.New(consul.Config{
-		Address:   opts.ConsulAddress,
-		TokenFile: opts.ConsulTokenFile,
-		CAFile:    opts.ConsulCAFile,
-		CertFile:  opts.ConsulCertFile,
-		KeyFile:   opts.ConsulKeyFile,
-		UserAgent: userAgent,
+		Address:         opts.ConsulAddress,
+		TokenFile:       opts.ConsulTokenFile,
+		AuthMethod:      opts.ConsulAuthMethod,
+		BearerTokenFile: opts.ConsulBearerTokenFile,
+		CAFile:          opts.ConsulCAFile,
+		CertFile:        opts.ConsulCertFile,
+		KeyFile:         opts.ConsulKeyFile,
+		UserAgent:       userAgent,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	if opts.Registry == RegistryCatalog {
+		address, err := netip.ParseAddr(opts.NodeAddress)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("node address: %w", err)
+		}
+		registry, err := catalog.New(catalog.Options{
+			Client: client, Cluster: opts.ClusterID, Node: opts.NodeName, Address: address,
+		})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		// A client agent would go on using the token, the servers do not.
+		return registry, health.NewProver(client, registry), []step{{"log out of Consul", 2 * time.Second, client.Logout}}, nil
 	}
 	identity := consul.NewIdentity(client)
 	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity, CheckTTL: opts.CheckTTL})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return registry, health.NewProver(client, identity), nil
+	return registry, health.NewProver(client, identity), nil, nil
 }
 
 // Run works until ctx ends, and then leaves everything as it is for the next
@@ -150,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	stop.push(step{"http", 2 * time.Second, server.Shutdown})
 	stop.push(step{"hand over checks", 5 * time.Second, loops.publisher.handOver})
 
-	a.log.Info("starting", "node", a.opts.NodeName, "cluster", a.opts.ClusterID, "consul", a.opts.ConsulAddress)
+	a.log.Info("starting", "node", a.opts.NodeName, "cluster", a.opts.ClusterID, "registry", a.opts.Registry, "consul", a.opts.ConsulAddress)
 	parts := []part{
 		{"http", serve},
 		{"pods", a.outside.source.Run},

@@ -23,15 +23,19 @@ func TestOptions(t *testing.T) {
 		t.Fatalf("good options: %v", err)
 	}
 	for flag, spoil := range map[string]func(*Options){
-		"--cluster-id":       func(o *Options) { o.ClusterID = "" },
-		"--cluster-id \"a b": func(o *Options) { o.ClusterID = "a b" },
-		"--node-name":        func(o *Options) { o.NodeName = "" },
-		"--consul-address":   func(o *Options) { o.ConsulAddress = "" },
-		"--consul-cert-file": func(o *Options) { o.ConsulCertFile = "x" },
-		"--listen":           func(o *Options) { o.Listen = "9980" },
-		"--check-ttl":        func(o *Options) { o.CheckTTL = time.Second },
-		"--resync":           func(o *Options) { o.Resync = 0 },
-		"--log-format":       func(o *Options) { o.LogFormat = "xml" },
+		"--registry":                 func(o *Options) { o.Registry = "etcd" },
+		"--node-address":             func(o *Options) { o.Registry = RegistryCatalog },
+		"--consul-auth-method":       func(o *Options) { o.ConsulTokenFile, o.ConsulAuthMethod = "x", "k8s" },
+		"--consul-bearer-token-file": func(o *Options) { o.ConsulAuthMethod, o.ConsulBearerTokenFile = "k8s", "" },
+		"--cluster-id":               func(o *Options) { o.ClusterID = "" },
+		"--cluster-id \"a b":         func(o *Options) { o.ClusterID = "a b" },
+		"--node-name":                func(o *Options) { o.NodeName = "" },
+		"--consul-address":           func(o *Options) { o.ConsulAddress = "" },
+		"--consul-cert-file":         func(o *Options) { o.ConsulCertFile = "x" },
+		"--listen":                   func(o *Options) { o.Listen = "9980" },
+		"--check-ttl":                func(o *Options) { o.CheckTTL = time.Second },
+		"--resync":                   func(o *Options) { o.Resync = 0 },
+		"--log-format":               func(o *Options) { o.LogFormat = "xml" },
 	} {
 		bad := good
 		spoil(&bad)

@@ -17,9 +17,10 @@ func Command() *cobra.Command {
 		Use:   "fairway-agent",
 		Short: "Publish this node's pods to Consul and open their readiness gates on proof",
 		Long: `fairway-agent runs on every node. It registers the pods of the node that ask
-for it with the node's Consul agent, keeps their health there, and opens the
-readiness gate fairway.dev/reachable of a pod when the Consul servers return
-that very pod to clients as passing.
+for it with the node's Consul agent, or with the Consul servers where nodes have
+no agent, keeps their health there, and opens the readiness gate
+fairway.dev/reachable of a pod when the Consul servers return that very pod to
+clients as passing.
 
 It takes nothing away because it fails, is stopped or cannot see.`,
 		Args:          cobra.NoArgs,
@@ -44,16 +45,20 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f := cmd.Flags()
 	f.DurationVar(&o.CheckTTL, "check-ttl", o.CheckTTL, "how long entries outlive a Fairway that is gone for good, before Consul calls them critical")
 	f.StringVar(&o.ClusterID, "cluster-id", o.ClusterID, "id of this cluster, unique among those that share a Consul (env CLUSTER_ID)")
-	f.StringVar(&o.ConsulAddress, "consul-address", o.ConsulAddress, "the node's Consul agent: http://host:port, https://host:port or unix:///path")
-	f.StringVar(&o.ConsulCAFile, "consul-ca-file", o.ConsulCAFile, "CA certificates that the Consul agent's certificate must come from (https)")
-	f.StringVar(&o.ConsulCertFile, "consul-cert-file", o.ConsulCertFile, "client certificate for the Consul agent (https)")
+	f.StringVar(&o.ConsulAddress, "consul-address", o.ConsulAddress, "the node's Consul agent, or the Consul servers: http://host:port, https://host:port or unix:///path")
+	f.StringVar(&o.ConsulAuthMethod, "consul-auth-method", o.ConsulAuthMethod, "auth method of Consul that gives the ACL token in exchange for a bearer token")
+	f.StringVar(&o.ConsulBearerTokenFile, "consul-bearer-token-file", o.ConsulBearerTokenFile, "file with the bearer token for the auth method")
+	f.StringVar(&o.ConsulCAFile, "consul-ca-file", o.ConsulCAFile, "CA certificates that Consul's certificate must come from (https)")
+	f.StringVar(&o.ConsulCertFile, "consul-cert-file", o.ConsulCertFile, "client certificate for Consul (https)")
 	f.StringVar(&o.ConsulKeyFile, "consul-key-file", o.ConsulKeyFile, "key of the client certificate (https)")
 	f.StringVar(&o.ConsulTokenFile, "consul-token-file", o.ConsulTokenFile, "file with the Consul ACL token; a changed file takes effect at once")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
 	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 	f.StringVar(&level, "log-level", level, "debug, info, warn or error")
+	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP address of the node, shown in Consul's catalog; needed with --registry catalog (env NODE_IP)")
 	f.StringVar(&o.NodeName, "node-name", o.NodeName, "Kubernetes node that this agent serves (env NODE_NAME)")
+	f.StringVar(&o.Registry, "registry", o.Registry, "where pods are registered: agent (the node's Consul agent) or catalog (the Consul servers)")
 	f.DurationVar(&o.Resync, "resync", o.Resync, "how often the registry is looked at without a change of a pod, to repair what others changed")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
 
+	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/service"
 )
@@ -19,9 +21,9 @@ import (
 // Kubernetes side is simulated, at its ports; the lab's tests have the real one.
 
 // The life of a pod, with a restart of the agent in the middle.
-func TestPodLife(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestPodLife(t *testing.T) { inEachWorld(t, podLife) }
+
+func podLife(t *testing.T, w *world) {
 	w.start()
 
 	starting := webPod(1)
@@ -71,8 +73,10 @@ func TestPodLife(t *testing.T) {
 // I1: a pod that is missing from the list keeps its entry until it is proven
 // gone.
 func TestMissingPodIsHeldUntilProvenGone(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+	inEachWorld(t, missingPodIsHeldUntilProvenGone)
+}
+
+func missingPodIsHeldUntilProvenGone(t *testing.T, w *world) {
 	w.kube.set(webPod(1), webPod(2))
 	w.start()
 	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
@@ -145,9 +149,9 @@ func TestNothingBeforeTheSourceIsSynced(t *testing.T) {
 
 // I3: without the servers no gate opens, whatever the agent says, and what is
 // open stays so. When they are back it goes on by itself.
-func TestServersAwayHoldTheGate(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func TestServersAwayHoldTheGate(t *testing.T) { inEachWorld(t, serversAwayHoldTheGate) }
+
+func serversAwayHoldTheGate(t *testing.T, w *world) {
 	w.kube.set(webPod(1))
 	w.start()
 	w.eventuallyCondition("uid-1", service.GateReachable, service.ConditionTrue, "Reachable")
@@ -247,4 +251,45 @@ func TestManyPodsAtOnce(t *testing.T) {
 	before := renewed()
 	w.kube.set(webPod(n + 1))
 	eventuallyMore(before)
+}
+
+// A node that was taken for dead, and lives, is back with the next look. That
+// is one write, however many pods it has.
+func TestLeaseIsTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newCatalogWorld(t)
+	w.kube.set(webPod(1), webPod(2))
+	w.start()
+	passing := map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing}
+	w.eventually(passing)
+
+	client, _ := w.consul.Server.FairwayClient(w.token)
+	leases := catalog.NewLeases(client, "east")
+	all, err := leases.List(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("leases %v, %v", all, err)
+	}
+	index := func() int {
+		t.Helper()
+		n, err := strconv.Atoi(w.consul.Index())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := index()
+	if err := leases.Expire(t.Context(), all[0], "node n1 is gone"); err != nil {
+		t.Fatal(err)
+	}
+	consultest.Eventually(t, "the lease is passing again", func() error {
+		all, err := leases.List(t.Context())
+		if err == nil && all[0].Status != service.Passing {
+			err = fmt.Errorf("the lease is %s", all[0].Status)
+		}
+		return err
+	})
+	w.eventually(passing)
+	if writes := index() - before; writes != 2 {
+		t.Errorf("%d writes, want one that expires the lease and one that takes it back", writes)
+	}
 }

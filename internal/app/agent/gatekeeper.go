@@ -172,7 +172,7 @@ func (g *gatekeeper) prove(ctx context.Context, waiting []*pod) map[string]gate.
 			case blocked != "" && held[in.ID] != service.Passing:
 				proofs[in.ID] = gate.Proof{Detail: "not published: " + blocked}
 			case held[in.ID] != service.Passing:
-				proofs[in.ID] = gate.Proof{Detail: "not registered as passing with the node's Consul agent yet"}
+				proofs[in.ID] = gate.Proof{Detail: "not registered as passing yet"}
 			default:
 				ask = append(ask, in)
 				p.asked = true

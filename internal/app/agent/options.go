@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"time"
@@ -17,11 +18,16 @@ type Options struct {
 	ClusterID string
 	NodeName  string
 
-	ConsulAddress   string
-	ConsulTokenFile string
-	ConsulCAFile    string
-	ConsulCertFile  string
-	ConsulKeyFile   string
+	Registry    string // RegistryAgent or RegistryCatalog
+	NodeAddress string // the node's IP; for RegistryCatalog
+
+	ConsulAddress         string
+	ConsulTokenFile       string
+	ConsulAuthMethod      string // instead of ConsulTokenFile
+	ConsulBearerTokenFile string // what ConsulAuthMethod is given
+	ConsulCAFile          string
+	ConsulCertFile        string
+	ConsulKeyFile         string
 
 	Kubeconfig string // empty: the pod's own service account
 	Listen     string // host:port of /metrics, /healthz and /readyz
@@ -33,18 +39,27 @@ type Options struct {
 	LogLevel  slog.Level
 }
 
+// The values of Options.Registry.
+const (
+	RegistryAgent   = "agent"   // the node's Consul client agent
+	RegistryCatalog = "catalog" // the Consul servers, under a virtual node
+)
+
 // Default returns the options of an agent that nobody has configured. What
 // differs per process, the cluster and the node, is taken from the environment.
 func Default() Options {
 	return Options{
-		ClusterID:     os.Getenv("CLUSTER_ID"),
-		NodeName:      os.Getenv("NODE_NAME"),
-		ConsulAddress: "http://127.0.0.1:8500",
-		Listen:        ":9980",
-		CheckTTL:      agentapi.DefaultCheckTTL,
-		Resync:        10 * time.Second,
-		LogFormat:     "json",
-		LogLevel:      slog.LevelInfo,
+		ClusterID:             os.Getenv("CLUSTER_ID"),
+		NodeName:              os.Getenv("NODE_NAME"),
+		Registry:              RegistryAgent,
+		NodeAddress:           os.Getenv("NODE_IP"),
+		ConsulAddress:         "http://127.0.0.1:8500",
+		ConsulBearerTokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
+		Listen:                ":9980",
+		CheckTTL:              agentapi.DefaultCheckTTL,
+		Resync:                10 * time.Second,
+		LogFormat:             "json",
+		LogLevel:              slog.LevelInfo,
 	}
 }
 
@@ -62,7 +77,14 @@ func (o Options) Validate() error {
 	check(clusterIDs.MatchString(o.ClusterID),
 		"--cluster-id %q: must be 1 to 63 letters, digits, '.', '_' or '-', and differ between clusters that share a Consul", o.ClusterID)
 	check(o.NodeName != "", "--node-name: required; the Kubernetes node that this agent serves")
+	check(o.Registry == RegistryAgent || o.Registry == RegistryCatalog, "--registry %q: must be agent or catalog", o.Registry)
+	if o.Registry == RegistryCatalog {
+		_, err := netip.ParseAddr(o.NodeAddress)
+		check(err == nil, "--node-address %q: must be the node's IP address with --registry catalog", o.NodeAddress)
+	}
 	check(o.ConsulAddress != "", "--consul-address: required")
+	check(o.ConsulTokenFile == "" || o.ConsulAuthMethod == "", "--consul-token-file and --consul-auth-method: only one can give the token")
+	check(o.ConsulAuthMethod == "" || o.ConsulBearerTokenFile != "", "--consul-bearer-token-file: required with --consul-auth-method")
 	check((o.ConsulCertFile == "") == (o.ConsulKeyFile == ""), "--consul-cert-file and --consul-key-file go together")
 	_, _, err := net.SplitHostPort(o.Listen)
 	check(err == nil, "--listen %q: must be host:port or :port", o.Listen)

@@ -34,6 +34,8 @@ type registry interface {
 	Apply(ctx context.Context, op registration.Op) error
 	// Renew restarts the dead-man of the entries and changes nothing else.
 	Renew(ctx context.Context, entries []registration.Entry) error
+	// MostWrites bounds the calls of Apply and Renew at the same time.
+	MostWrites() int
 }
 
 // prover asks the servers what clients get.

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// observeTimeout leaves Consul's agent the 7 s for which it tries to reach
-	// a server before it answers.
+	// observeTimeout leaves Consul the 7 s for which it tries to reach its
+	// leader before it answers.
 	observeTimeout = 15 * time.Second
 	// firstRetry is the shortest wait after something failed.
 	firstRetry = 250 * time.Millisecond
@@ -50,7 +50,7 @@ type publisher struct {
 
 // run works until ctx ends and every write under way is done.
 func (p *publisher) run(ctx context.Context) error {
-	p.writes = newWrites()
+	p.writes = newWrites(p.registry.MostWrites())
 	for {
 		p.pulse.beat()
 		wait := p.pass(ctx)

@@ -18,10 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
 
-	"fairway.dev/fairway/internal/consul"
-	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/consul/consultest"
-	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -152,35 +149,54 @@ func webPod(n int) service.Pod {
 
 // world is one node: Consul, pods, and a running agent.
 type world struct {
-	t      *testing.T
-	consul *consultest.Cluster
-	kube   *kubeSide
-	token  string
-	url    string
-	stop   func()
+	t        *testing.T
+	registry string // as in Options
+	consul   *consultest.Cluster
+	kube     *kubeSide
+	token    string
+	url      string
+	stop     func()
 }
 
 func newWorld(t *testing.T) *world {
 	c := consultest.Start(t, true)
-	return &world{t: t, consul: c, kube: newKubeSide(), token: c.Token(consultest.FairwayRules)}
+	return &world{t: t, registry: RegistryAgent, consul: c, kube: newKubeSide(), token: c.Token(consultest.FairwayRules)}
+}
+
+// newCatalogWorld has no Consul agent on the node.
+func newCatalogWorld(t *testing.T) *world {
+	c := consultest.Start(t, false)
+	return &world{t: t, registry: RegistryCatalog, consul: c, kube: newKubeSide(), token: c.Token(consultest.CatalogRules)}
+}
+
+// inEachWorld runs a test with each registry.
+func inEachWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	for registry, world := range map[string]func(*testing.T) *world{RegistryAgent: newWorld, RegistryCatalog: newCatalogWorld} {
+		t.Run(registry, func(t *testing.T) {
+			t.Parallel()
+			test(t, world(t))
+		})
+	}
 }
 
 // start starts an agent process, as it were.
 func (w *world) start() {
 	w.t.Helper()
-	client, _ := w.consul.Client.FairwayClient(w.token)
-	identity := consul.NewIdentity(client)
-	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	opts := Default()
 	opts.ClusterID, opts.NodeName, opts.Listen, opts.Resync = "east", "n1", "127.0.0.1:0", time.Second
+	opts.Registry, opts.NodeAddress = w.registry, "198.18.0.21"
+	opts.ConsulAddress = w.consul.Node().Address
+	_, opts.ConsulTokenFile = w.consul.Node().FairwayClient(w.token)
 	if err := opts.Validate(); err != nil {
 		w.t.Fatal(err)
 	}
+	registry, prover, closers, err := consulAdapters(opts)
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a := newAgent(opts, log, outside{source: w.kube, registry: registry, prover: health.NewProver(client, identity), writer: w.kube})
+	a := newAgent(opts, log, outside{source: w.kube, registry: registry, prover: prover, writer: w.kube})
+	a.closers = closers
 	addresses := make(chan net.Addr, 1)
 	a.listening = func(address net.Addr) { addresses <- address }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -10,13 +11,11 @@ import (
 )
 
 const (
-	// opTimeout leaves Consul's agent the 7 s for which it tries to reach a
-	// server before it answers.
+	// opTimeout leaves Consul the 7 s for which it tries to reach its leader
+	// before it answers.
 	opTimeout = 12 * time.Second
-	// mostWrites bounds writes at the same time, mostRenewals how many of them
-	// may be renewals, so that these never hold up a pod. An agent writes one by
-	// one anyway; the others fill the time on the wire.
-	mostWrites   = 16
+	// mostRenewals is how many of the writes at the same time may be renewals,
+	// so that these never hold up a pod.
 	mostRenewals = 4
 )
 
@@ -24,6 +23,7 @@ const (
 // They belong to the publisher's loop; a write itself is a goroutine that makes
 // one call and sends its outcome.
 type writes struct {
+	most     int // at the same time
 	done     chan outcome
 	underway map[string]registration.Op // by instance ID: one at a time each
 	failures map[string]*failure        // the last write of an entry, if it failed; by instance ID
@@ -41,8 +41,11 @@ type outcome struct {
 type failure struct {
 	op     registration.Op
 	reason string
-	times  int
-	next   time.Time // not to be tried before
+	// refused is false if the registry only could not be reached, or had to be
+	// looked at again first.
+	refused bool
+	times   int
+	next    time.Time // not to be tried before
 }
 
 // holds tells whether op is the one that failed, and is to wait. Another op is
@@ -52,9 +55,10 @@ func (f *failure) holds(op registration.Op, now time.Time) bool {
 	return f != nil && now.Before(f.next) && f.op.Kind == op.Kind && f.op.Instance.Health == op.Instance.Health
 }
 
-func newWrites() *writes {
+func newWrites(most int) *writes {
 	return &writes{
-		done:     make(chan outcome, mostWrites),
+		most:     most,
+		done:     make(chan outcome, most),
 		underway: map[string]registration.Op{},
 		failures: map[string]*failure{},
 		renewed:  map[string]time.Time{},
@@ -83,7 +87,7 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 		case busy, planned[id]: // one at a time, in order
 		case failed.holds(op, now):
 			next = earlier(next, failed.next)
-		case len(p.writes.underway) < mostWrites && ctx.Err() == nil:
+		case len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
 			p.write(ctx, op)
 		}
 		planned[id] = true
@@ -98,9 +102,10 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 }
 
 // launchRenewals restarts the dead-man of entries for which that is due: all
-// when the process has begun, each again after renewEvery, and those that the
-// servers were found not to have although the registry holds them: a renewal
-// makes the agent push them. It returns when the next is due.
+// when the process has begun, each again after renewEvery, those that have
+// lapsed, and those that the servers were found not to have although the
+// registry holds them: a renewal makes the agent push them. It returns when the
+// next is due.
 func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool, now time.Time) time.Time {
 	for id := range p.board.takeLost() {
 		delete(p.writes.renewed, id)
@@ -109,6 +114,9 @@ func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool,
 	for _, entry := range p.own() {
 		id := entry.Instance.ID
 		due := p.writes.renewed[id].Add(p.renewEvery)
+		if entry.Lapsed {
+			due = now
+		}
 		if failed := p.writes.failures[id]; failed != nil && due.Before(failed.next) {
 			due = failed.next // even if it was another kind of write that failed
 		}
@@ -117,7 +125,7 @@ func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool,
 		case busy, planned[id], !entry.HasCheck: // what is written renews as well
 		case now.Before(due):
 			next = earlier(next, due)
-		case p.writes.renewals() < mostRenewals && len(p.writes.underway) < mostWrites && ctx.Err() == nil:
+		case p.writes.renewals() < mostRenewals && len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
 			p.write(ctx, registration.Op{Kind: renew, Instance: entry.Instance})
 		}
 	}
@@ -161,10 +169,14 @@ func (p *publisher) finish(o outcome) {
 	case registration.SetHealth, renew:
 		p.writes.renewed[id] = time.Now()
 	}
+	before, existed := p.view[id]
 	if o.op.Kind == renew {
+		if existed {
+			before.Lapsed = false
+			p.view[id] = before
+		}
 		return
 	}
-	before, existed := p.view[id]
 	if after, exists := o.op.After(before, existed); exists {
 		p.view[id] = after
 	} else {
@@ -191,6 +203,7 @@ func (p *publisher) fail(o outcome) {
 			"pod", o.op.Instance.Pod.String(), "reason", o.op.Reason, "err", o.err)
 	}
 	f.op, f.reason = o.op, reason
+	f.refused = !errors.Is(o.err, consul.ErrUnavailable) && !errors.Is(o.err, consul.ErrConflict)
 	f.next = time.Now().Add(min(p.resync, firstRetry<<min(f.times, 10)))
 	f.times++
 }
@@ -210,7 +223,7 @@ func (p *publisher) forget(planned map[string]bool) {
 func (p *publisher) refused(plan registration.Plan) map[string]string {
 	refused := map[string]string{}
 	for id, f := range p.writes.failures {
-		if f.op.Kind != renew {
+		if f.op.Kind != renew && f.refused {
 			refused[id] = f.reason
 		}
 	}

@@ -71,9 +71,13 @@ func (m *memory) Renew(_ context.Context, entries []registration.Entry) error {
 	defer m.mu.Unlock()
 	for _, e := range entries {
 		m.log = append(m.log, "renew "+e.Instance.Name)
+		e.Lapsed = false
+		m.entries[e.Instance.ID] = e
 	}
 	return nil
 }
+
+func (m *memory) MostWrites() int { return 16 }
 
 // writes returns the log so far.
 func (m *memory) writes() []string {
@@ -213,6 +217,28 @@ func TestSlowWriteIsWaitedFor(t *testing.T) {
 		synctest.Wait()
 		if m.observed != 2 {
 			t.Errorf("looked %d times; want again when the write was done", m.observed)
+		}
+	})
+}
+
+// An entry that has lapsed is renewed at the next look, and once.
+func TestLapsedEntryIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("web", true))
+		synctest.Wait()
+		m.mu.Lock()
+		m.log = nil
+		for id, entry := range m.entries {
+			entry.Lapsed = true
+			m.entries[id] = entry
+		}
+		m.mu.Unlock()
+		time.Sleep(time.Minute) // virtual time
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"renew web"}, m.writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -129,12 +129,18 @@ func (r *Registry) observe(ctx context.Context) ([]registration.Entry, error) {
 		}
 		entry, holding := r.entry(svc, checks[id])
 		holding.generation = r.held[id].generation
+		// The agent syncs it with a token that we no longer have.
+		entry.Lapsed = holding.generation != r.client.TokenGeneration()
 		held[id] = holding
 		entries = append(entries, entry)
 	}
 	r.held = held
 	return entries, nil
 }
+
+// MostWrites is how many calls of Apply and Renew are worth making at the same
+// time. An agent writes one by one anyway; the others fill the time on the wire.
+func (r *Registry) MostWrites() int { return 16 }
 
 // Apply carries out one op. Nil means that the agent holds what the op asks
 // for, see the package comment on what that is worth.

@@ -26,11 +26,20 @@ import (
 	"fairway.dev/fairway/lab/servers"
 )
 
-// FairwayRules are the ACL rules that a node agent of Fairway needs.
+// FairwayRules are the ACL rules that a node agent of Fairway needs to register
+// with the node's Consul agent.
 const FairwayRules = `
 agent_prefix ""   { policy = "read" }
 node_prefix ""    { policy = "read" }
 service_prefix "" { policy = "write" }
+`
+
+// CatalogRules are those that it needs to register with the servers, as cluster
+// "east".
+const CatalogRules = `
+node_prefix "fairway-east-" { policy = "write" }
+node_prefix ""              { policy = "read" }
+service_prefix ""           { policy = "write" }
 `
 
 // management is the token that may do everything.
@@ -59,14 +68,18 @@ type Agent struct {
 }
 
 // Start starts a server and waits until it leads; with a client agent also
-// until that one is in the catalog.
-func Start(t testing.TB, withClient bool) *Cluster {
+// until that one is in the catalog. The server gets the extra configuration.
+func Start(t testing.TB, withClient bool, extra ...map[string]any) *Cluster {
 	t.Helper()
-	c := &Cluster{Server: newAgent(t, "server", map[string]any{
+	config := map[string]any{
 		"server":           true,
 		"bootstrap_expect": 1,
 		"performance":      map[string]any{"raft_multiplier": 1},
-	})}
+	}
+	for _, more := range extra {
+		maps.Copy(config, more)
+	}
+	c := &Cluster{Server: newAgent(t, "server", config)}
 	c.Server.Start()
 	if withClient {
 		c.Client = newAgent(t, "node-1", map[string]any{
@@ -126,16 +139,23 @@ func (c *Cluster) ManagementToken() string { return management }
 func (c *Cluster) Token(rules string) string {
 	t := c.Server.t
 	t.Helper()
-	acl := c.Management().ACL()
-	policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: fmt.Sprintf("p%d", time.Now().UnixNano()), Rules: rules}, nil)
-	if err != nil {
-		t.Fatalf("make policy: %v", err)
-	}
-	token, _, err := acl.TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}, nil)
+	token, _, err := c.Management().ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{c.policy(rules)}}, nil)
 	if err != nil {
 		t.Fatalf("make token: %v", err)
 	}
 	return token.SecretID
+}
+
+// policy makes a policy with the rules.
+func (c *Cluster) policy(rules string) *api.ACLLink {
+	t := c.Server.t
+	t.Helper()
+	name := fmt.Sprintf("p%d", time.Now().UnixNano())
+	policy, _, err := c.Management().ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, nil)
+	if err != nil {
+		t.Fatalf("make policy: %v", err)
+	}
+	return &api.ACLLink{ID: policy.ID}
 }
 
 // Index is the server's raft index: it moves with every write to the log. The

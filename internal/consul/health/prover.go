@@ -1,8 +1,8 @@
 // Package health asks the Consul servers what they give to clients. Its
 // answers are the proof that gates open on.
 //
-// The question goes through the node's agent, which hands it to the leader: a
-// consistent read is one that no stale or cut-off server can answer. It is
+// The question goes to the leader, through the node's agent or another server:
+// a consistent read is one that no stale or cut-off server can answer. It is
 // made the way clients make it, through the health endpoint, so that whatever
 // hides an instance from them (its own check, its node's, someone else's, an
 // address that is not the pod's) hides it here too.
@@ -10,7 +10,6 @@ package health
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/service"
 )
@@ -31,17 +31,24 @@ import (
 const parallel = 8
 
 // serfHealth is the check by which Consul says whether a node's agent lives.
+// A virtual node has its lease instead.
 const serfHealth = "serfHealth"
 
-// Prover proves instances that the client's agent has registered.
-type Prover struct {
-	client   *consul.Client
-	identity *consul.Identity
+// consulNode knows under which Consul node the instances are registered.
+type consulNode interface {
+	NodeName(ctx context.Context) (string, error)
 }
 
-// NewProver makes a Prover.
-func NewProver(client *consul.Client, identity *consul.Identity) *Prover {
-	return &Prover{client: client, identity: identity}
+// Prover proves instances that are registered under one Consul node.
+type Prover struct {
+	client *consul.Client
+	node   consulNode
+}
+
+// NewProver makes a Prover. node is the identity of the client's agent, or a
+// virtual node.
+func NewProver(client *consul.Client, node consulNode) *Prover {
+	return &Prover{client: client, node: node}
 }
 
 // Prove asks about instances and returns a proof for each, by instance ID.
@@ -52,7 +59,7 @@ func (p *Prover) Prove(ctx context.Context, instances []service.Instance) map[st
 		byName[in.Name] = append(byName[in.Name], in)
 	}
 	proofs := make(map[string]gate.Proof, len(instances))
-	node, err := p.identity.NodeName(ctx)
+	node, err := p.node.NodeName(ctx)
 	if err != nil {
 		addAll(proofs, instances, unknown(err))
 		return proofs
@@ -123,14 +130,13 @@ func (p *Prover) query(ctx context.Context, name, node string, passing bool) (ma
 		Filter:            "Node.Node == " + strconv.Quote(node),
 	}).WithContext(ctx)
 	entries, meta, err := p.client.Health().Service(name, "", passing, opts)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, 0, consul.Classify(err)
-	case meta.ResultsFilteredByACLs:
-		return nil, 0, &consul.Error{Kind: consul.ErrFiltered}
-	case !meta.KnownLeader || meta.LastContact > 0:
-		return nil, 0, &consul.Error{Kind: consul.ErrUnavailable, Err: errors.New("not a consistent answer")}
-	case entries == nil:
+	}
+	if err := consul.Proven(meta); err != nil {
+		return nil, 0, err
+	}
+	if entries == nil {
 		return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
 	}
 	byID := make(map[string]*api.ServiceEntry, len(entries))
@@ -173,8 +179,8 @@ func whyAbsent(entry *api.ServiceEntry) string {
 		switch check.CheckID {
 		case entry.Service.ID:
 			name = "its own check"
-		case serfHealth:
-			name = "the node's serfHealth"
+		case serfHealth, catalog.LeaseCheck:
+			name = "the node's " + check.CheckID
 		}
 		reasons = append(reasons, name+" is "+check.Status)
 	}

@@ -1,0 +1,176 @@
+// Package catalog keeps a node's entries in the catalog of the Consul servers,
+// without a Consul agent on the node.
+//
+// The entries stand under one virtual Consul node for each Kubernetes node. An
+// entry is a service with one check of the same ID. Whether the node lives at
+// all is said by one more check of the virtual node, the lease: this package
+// keeps it passing, and [Leases] lets a controller turn it critical.
+//
+// Facts about the servers (Consul 1.22) that this package is built on:
+//   - A transaction (/v1/txn) of up to 128 operations and 512 KiB is one entry
+//     in Consul's log. It is carried out whole or not at all, and if not, all
+//     operations that are at fault are named, except for faults of its form.
+//   - Check-and-set (cas, delete-cas) compares the index at which a record was
+//     last changed; index 0 means that it must not exist. Writing what is there
+//     already keeps the index, but costs an entry in the log.
+//   - The record of an absent node reads as null with status 200. A node that the
+//     ACLs hide reads the same, but the answer says that it was filtered.
+//   - The index of an answer about checks is that of the last write of any
+//     check, so it is never lower than that of a check that was written.
+//
+// A virtual node stays when its last entry has gone, and so does its lease: the
+// next pod is then one write, the node record is small, and there is no moment
+// at which one agent removes what another process has just come to use. To
+// remove the nodes of machines that are gone for good is up to the controller,
+// which knows that they are.
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/registration"
+)
+
+// Options of a Registry. All are required.
+type Options struct {
+	Client *consul.Client
+	// Cluster and Node name the Kubernetes node whose entries these are.
+	Cluster, Node string
+	// Address is the Kubernetes node's own, shown for the virtual node.
+	Address netip.Addr
+}
+
+// Registry is the set of entries under one virtual node. No other process may
+// write them at the same time for long: what one writes makes the writes of the
+// other fail with ErrConflict, until it has read again.
+type Registry struct {
+	client *consul.Client
+	id     identity
+
+	mu      sync.Mutex
+	picture picture
+	written uint64   // the highest index at which a check was seen or written
+	queue   []*write // not sent yet
+	sending bool
+}
+
+// New makes a Registry. It asks nothing yet.
+func New(opts Options) (*Registry, error) {
+	if opts.Client == nil || opts.Cluster == "" || opts.Node == "" || !opts.Address.IsValid() {
+		return nil, errors.New("catalog registry: client, cluster, node and address are required")
+	}
+	return &Registry{client: opts.Client, id: identity{
+		cluster: opts.Cluster,
+		node:    opts.Node,
+		name:    NodeName(opts.Cluster, opts.Node),
+		address: opts.Address.Unmap(),
+	}}, nil
+}
+
+// NodeName is the name of the virtual node.
+func (r *Registry) NodeName(context.Context) (string, error) { return r.id.name, nil }
+
+// MostWrites is how many calls of Apply and Renew are worth making at the same
+// time: some transactions full, because they gather while one is on its way.
+func (r *Registry) MostWrites() int { return 256 }
+
+// Observe returns the entries under the virtual node, whoever wrote them. An
+// error means that they are not known. It never means that there are none:
+// that is only believed of a consistent and unfiltered answer with an index no
+// lower than what was there before.
+func (r *Registry) Observe(ctx context.Context) ([]registration.Entry, error) {
+	picture, err := r.read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the entries of Consul node %s: %w", r.id.name, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.picture = picture
+	return picture.list(len(r.id.nodeOps(picture)) > 0), nil
+}
+
+func (r *Registry) read(ctx context.Context) (picture, error) {
+	var checks api.HealthChecks
+	index, err := r.get(ctx, "/v1/health/node/"+r.id.name, &checks)
+	if err != nil {
+		return picture{}, fmt.Errorf("checks: %w", err)
+	}
+	if checks == nil {
+		return picture{}, fmt.Errorf("checks: %w", unusable("none is a list too, and this is not one"))
+	}
+	if err := r.advance(index); err != nil {
+		return picture{}, err
+	}
+	var node *api.CatalogNode
+	if _, err := r.get(ctx, "/v1/catalog/node/"+r.id.name, &node); err != nil {
+		return picture{}, fmt.Errorf("services: %w", err)
+	}
+	return newPicture(r.id, node, checks)
+}
+
+// get reads path from the leader and returns the index of the answer.
+func (r *Registry) get(ctx context.Context, path string, out any) (uint64, error) {
+	meta, err := r.client.Raw().Query(path, out, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	if err != nil {
+		return 0, consul.Classify(err)
+	}
+	return meta.LastIndex, consul.Proven(meta)
+}
+
+// advance refuses an answer that is older than what this process has seen or
+// written (I1). Servers that were restored from a backup give lower indexes
+// for ever, so it forgets what it knew: the next answer is believed, as it
+// would be by a new process.
+func (r *Registry) advance(index uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if index < r.written {
+		before := r.written
+		r.written = 0
+		return &consul.Error{Kind: consul.ErrUnusable, Err: fmt.Errorf("its index %d is below %d, which was there before", index, before)}
+	}
+	r.written = index
+	return nil
+}
+
+// Apply carries out one op. Nil means that the servers hold what the op asks
+// for. Calls at the same time share a transaction; one that Consul refuses
+// fails alone. It fails with ErrConflict, and writes nothing, if the entry was
+// changed by somebody else since the last Observe.
+func (r *Registry) Apply(ctx context.Context, op registration.Op) error {
+	var deed string
+	switch op.Kind {
+	case registration.Register:
+		deed = "register"
+	case registration.SetHealth:
+		deed = "set health of"
+	case registration.Deregister:
+		deed = "deregister"
+	default:
+		return fmt.Errorf("apply %s: no such kind of op: %q", op.Instance.ID, op.Kind)
+	}
+	if err := r.commit(ctx, &write{op: &op}); err != nil {
+		return fmt.Errorf("%s %s: %w", deed, op.Instance.ID, err)
+	}
+	return nil
+}
+
+// Renew puts the virtual node and its lease right, if they are not as they
+// should be: the lease is critical when the node was taken for dead. It writes
+// nothing if all is well, or if there are no entries.
+func (r *Registry) Renew(ctx context.Context, entries []registration.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := r.commit(ctx, &write{}); err != nil {
+		return fmt.Errorf("renew the lease of Consul node %s: %w", r.id.name, err)
+	}
+	return nil
+}

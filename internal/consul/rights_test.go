@@ -1,0 +1,122 @@
+package consul_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/agentapi"
+	"fairway.dev/fairway/internal/consul/catalog"
+	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/consul/health"
+	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// registry is what both registries offer.
+type registry interface {
+	Observe(ctx context.Context) ([]registration.Entry, error)
+	Apply(ctx context.Context, op registration.Op) error
+	Renew(ctx context.Context, entries []registration.Entry) error
+	NodeName(ctx context.Context) (string, error)
+}
+
+// withIdentity makes the registry of an agent know its node, as that of the
+// servers does.
+type withIdentity struct {
+	*agentapi.Registry
+	*consul.Identity
+}
+
+// The rules in docs/registries.md are enough, and none can be left out.
+func TestI8EachRightIsNeeded(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/registries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consultest.Start(t, true)
+	// Another node has the service, too.
+	if _, err := c.Management().Catalog().Register(&api.CatalogRegistration{
+		Node: "elsewhere", Address: "198.18.0.99", Service: &api.AgentService{Service: "web"},
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, side := range map[string]struct {
+		rules string
+		open  func(client *consul.Client) (registry, error)
+	}{
+		"agent": {consultest.FairwayRules, func(client *consul.Client) (registry, error) {
+			identity := consul.NewIdentity(client)
+			r, err := agentapi.New(agentapi.Options{Client: client, Identity: identity})
+			return withIdentity{r, identity}, err
+		}},
+		"catalog": {consultest.CatalogRules, func(client *consul.Client) (registry, error) {
+			return catalog.New(catalog.Options{Client: client, Cluster: "east", Node: "n1", Address: netip.MustParseAddr("198.18.0.21")})
+		}},
+	} {
+		rules := strings.Split(strings.TrimSpace(side.rules), "\n")
+		live := func(rules []string) error {
+			t.Helper()
+			client, _ := c.Client.FairwayClient(c.Token(strings.Join(rules, "\n")))
+			r, err := side.open(client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return lifeOfAnEntry(t.Context(), r, client)
+		}
+		if err := live(rules); err != nil {
+			t.Errorf("%s: with all rights: %v", name, err)
+		}
+		for i, rule := range rules {
+			if !strings.Contains(string(page), rule) {
+				t.Errorf("%s: docs/registries.md lacks %s", name, rule)
+			}
+			if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
+				t.Errorf("%s: all works without %s", name, rule)
+			}
+		}
+	}
+}
+
+// lifeOfAnEntry does all that an agent does, and says what could not be done.
+func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error {
+	pod := service.PodRef{Namespace: "shop", Name: "web-1", UID: "uid-1"}
+	in := service.Instance{
+		ID: service.InstanceID("web", pod), Name: "web", Pod: pod,
+		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: service.Passing,
+		Meta: map[string]string{service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID},
+	}
+	if _, err := r.Observe(ctx); err != nil {
+		return err
+	}
+	if err := r.Apply(ctx, registration.Op{Kind: registration.Register, Instance: in}); err != nil {
+		return err
+	}
+	proof := health.NewProver(client, r).Prove(ctx, []service.Instance{in})[in.ID]
+	if proof.Finding != gate.Passing {
+		return fmt.Errorf("prove: %+v", proof)
+	}
+	entries, err := r.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	if len(entries) != 1 {
+		return fmt.Errorf("observed %v", entries)
+	}
+	in.Health = service.Critical
+	return errors.Join(
+		r.Renew(ctx, entries),
+		r.Apply(ctx, registration.Op{Kind: registration.SetHealth, Instance: in}),
+		r.Apply(ctx, registration.Op{Kind: registration.Deregister, Instance: in}),
+	)
+}
