@@ -32,6 +32,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/txn"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
@@ -57,6 +58,8 @@ type Registry struct {
 	client   *consul.Client
 	identity *consul.Identity
 	ttl      time.Duration
+	direct   *txn.Queue    // to the servers, past the agent
+	calls    chan struct{} // has room for the calls of the agent at the same time
 
 	mu sync.Mutex
 	// held is what the last Observe saw and the Applies since then changed, as
@@ -86,6 +89,8 @@ func New(opts Options) (*Registry, error) {
 		client:   opts.Client,
 		identity: opts.Identity,
 		ttl:      opts.CheckTTL,
+		direct:   &txn.Queue{Client: opts.Client},
+		calls:    make(chan struct{}, mostCalls),
 		held:     map[string]holding{},
 	}, nil
 }
@@ -138,13 +143,21 @@ func (r *Registry) observe(ctx context.Context) ([]registration.Entry, error) {
 	return entries, nil
 }
 
+// mostCalls is how many calls of Apply the agent gets at the same time. It does
+// them one by one; the others fill the time on the wire.
+const mostCalls = 16
+
 // MostWrites is how many calls of Apply and Renew are worth making at the same
-// time. An agent writes one by one anyway; the others fill the time on the wire.
-func (r *Registry) MostWrites() int { return 16 }
+// time: enough for the transactions that go past the agent.
+func (r *Registry) MostWrites() int { return 512 }
 
 // Apply carries out one op. Nil means that the agent holds what the op asks
 // for, see the package comment on what that is worth.
 func (r *Registry) Apply(ctx context.Context, op registration.Op) error {
+	wait := r.shortcut(ctx, op)
+	defer wait()
+	r.calls <- struct{}{} // each call is bounded by its context
+	defer func() { <-r.calls }()
 	id := op.Instance.ID
 	switch op.Kind {
 	case registration.Register:

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/txn"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -101,9 +102,9 @@ func (l *Leases) Expire(ctx context.Context, lease Lease, reason string) error {
 	}
 	check := *lease.check
 	check.Status, check.Output = string(service.Critical), reason
-	_, faults, err := exchange(ctx, l.client, api.TxnOps{checkOp(api.CheckCAS, check)})
+	_, faults, err := txn.Exchange(ctx, l.client, api.TxnOps{checkOp(api.CheckCAS, check)})
 	if err == nil && len(faults) > 0 {
-		err = refusal(faults[0].What)
+		err = txn.Refusal(faults[0].What)
 	}
 	if err != nil {
 		return fmt.Errorf("expire the lease of %s: %w", lease.ConsulNode, err)

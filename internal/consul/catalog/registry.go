@@ -35,7 +35,9 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/txn"
 	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
 )
 
 // Options of a Registry. All are required.
@@ -56,9 +58,9 @@ type Registry struct {
 
 	mu      sync.Mutex
 	picture picture
-	written uint64   // the highest index at which a check was seen or written
-	queue   []*write // not sent yet
-	sending bool
+	written uint64 // the highest index at which a check was seen or written
+
+	queue *txn.Queue
 }
 
 // New makes a Registry. It asks nothing yet.
@@ -66,12 +68,44 @@ func New(opts Options) (*Registry, error) {
 	if opts.Client == nil || opts.Cluster == "" || opts.Node == "" || !opts.Address.IsValid() {
 		return nil, errors.New("catalog registry: client, cluster, node and address are required")
 	}
-	return &Registry{client: opts.Client, id: identity{
+	r := &Registry{client: opts.Client, id: identity{
 		cluster: opts.Cluster,
 		node:    opts.Node,
 		name:    NodeName(opts.Cluster, opts.Node),
 		address: opts.Address.Unmap(),
-	}}, nil
+	}}
+	r.queue = &txn.Queue{Client: opts.Client, Lead: r.lead, Learn: r.learn}
+	return r, nil
+}
+
+// lead is what puts the virtual node right before its entries are written.
+func (r *Registry) lead() api.TxnOps {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.picture.read {
+		return nil
+	}
+	return r.id.nodeOps(r.picture)
+}
+
+func (r *Registry) learn(sent api.TxnOps, results api.TxnResults) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.picture.learn(sent, results)
+	r.written = max(r.written, r.picture.index())
+}
+
+// ops are what an op takes; none for a renewal, which is about the node alone.
+func (r *Registry) ops(op *registration.Op) (api.TxnOps, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !r.picture.read:
+		return nil, &consul.Error{Kind: consul.ErrConflict, Err: errors.New("the entries have not been read yet")}
+	case op == nil:
+		return nil, nil
+	}
+	return r.id.ops(r.picture, *op)
 }
 
 // NodeName is the name of the virtual node.
@@ -156,7 +190,9 @@ func (r *Registry) Apply(ctx context.Context, op registration.Op) error {
 	default:
 		return fmt.Errorf("apply %s: no such kind of op: %q", op.Instance.ID, op.Kind)
 	}
-	if err := r.commit(ctx, &write{op: &op}); err != nil {
+	leaves := op.Kind == registration.SetHealth && op.Instance.Health == service.Critical
+	write := txn.Write{Ops: func() (api.TxnOps, error) { return r.ops(&op) }, Urgent: leaves}
+	if err := r.queue.Commit(ctx, write); err != nil {
 		return fmt.Errorf("%s %s: %w", deed, op.Instance.ID, err)
 	}
 	return nil
@@ -169,7 +205,8 @@ func (r *Registry) Renew(ctx context.Context, entries []registration.Entry) erro
 	if len(entries) == 0 {
 		return nil
 	}
-	if err := r.commit(ctx, &write{}); err != nil {
+	write := txn.Write{Ops: func() (api.TxnOps, error) { return r.ops(nil) }}
+	if err := r.queue.Commit(ctx, write); err != nil {
 		return fmt.Errorf("renew the lease of Consul node %s: %w", r.id.name, err)
 	}
 	return nil

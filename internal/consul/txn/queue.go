@@ -1,4 +1,7 @@
-package catalog
+// Package txn writes to the catalog of the Consul servers in transactions that
+// callers share: while one is on its way, the writes of others gather for the
+// next. A hundred writes at once are a few entries in Consul's log.
+package txn
 
 import (
 	"context"
@@ -8,13 +11,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"fairway.dev/fairway/internal/consul"
-	"fairway.dev/fairway/internal/registration"
-	"fairway.dev/fairway/internal/service"
 )
 
 const (
@@ -22,14 +24,37 @@ const (
 	// txn_max_req_len says otherwise.
 	mostOps   = 128
 	mostBytes = 500_000
-	// txnTimeout leaves the servers the 7 s for which they look for a leader.
-	txnTimeout = 9 * time.Second
+	// timeout leaves the servers the 7 s for which they look for a leader.
+	timeout = 9 * time.Second
 )
 
-// write is one call of Apply or Renew on its way. A nil op asks for the node
-// and its lease alone.
+// Queue sends writes, one transaction after the other.
+type Queue struct {
+	Client *consul.Client
+	// Lead, if set, gives what comes first in every transaction, on account of
+	// all its writes; often nothing.
+	Lead func() api.TxnOps
+	// Learn, if set, is told of each transaction that was carried out, before
+	// its writes return.
+	Learn func(sent api.TxnOps, results api.TxnResults)
+
+	mu      sync.Mutex
+	waiting []*write
+	sending bool
+}
+
+// Write is what one caller wants written: all of it or nothing.
+type Write struct {
+	// Ops is asked when the transaction is put together. Without any the write
+	// asks for what leads the transaction, and is done if that is nothing.
+	Ops func() (api.TxnOps, error)
+	// Urgent goes before what is not.
+	Urgent bool
+}
+
+// write is a Write on its way.
 type write struct {
-	op   *registration.Op
+	Write
 	err  error // set before done is closed
 	done chan struct{}
 }
@@ -39,34 +64,29 @@ func (w *write) finish(err error) {
 	close(w.done)
 }
 
-// urgent tells whether clients must be kept from an instance.
-func (w *write) urgent() bool {
-	return w.op != nil && w.op.Kind == registration.SetHealth && w.op.Instance.Health == service.Critical
-}
-
-// commit queues a write and returns how it ended. One that was not sent when
+// Commit queues a write and returns how it ended. One that was not sent when
 // ctx ends is taken back; one that was sent is waited for.
-func (r *Registry) commit(ctx context.Context, w *write) error {
-	w.done = make(chan struct{})
-	r.mu.Lock()
-	r.queue = append(r.queue, w)
-	if !r.sending {
-		r.sending = true
-		go r.send()
+func (q *Queue) Commit(ctx context.Context, what Write) error {
+	w := &write{Write: what, done: make(chan struct{})}
+	q.mu.Lock()
+	q.waiting = append(q.waiting, w)
+	if !q.sending {
+		q.sending = true
+		go q.send()
 	}
-	r.mu.Unlock()
+	q.mu.Unlock()
 
 	select {
 	case <-w.done:
 		return w.err
 	case <-ctx.Done():
 	}
-	r.mu.Lock()
-	i := slices.Index(r.queue, w)
+	q.mu.Lock()
+	i := slices.Index(q.waiting, w)
 	if i >= 0 {
-		r.queue = slices.Delete(r.queue, i, i+1)
+		q.waiting = slices.Delete(q.waiting, i, i+1)
 	}
-	r.mu.Unlock()
+	q.mu.Unlock()
 	if i >= 0 {
 		return consul.Classify(fmt.Errorf("wait for the transaction before: %w", ctx.Err()))
 	}
@@ -74,34 +94,33 @@ func (r *Registry) commit(ctx context.Context, w *write) error {
 	return w.err
 }
 
-// send sends what is queued, one transaction after the other, until there is
-// no more. What is queued meanwhile goes into the next one together.
-func (r *Registry) send() {
+// send sends what is queued until there is no more. What is queued meanwhile
+// goes into the next transaction together.
+func (q *Queue) send() {
 	for {
-		r.mu.Lock()
+		q.mu.Lock()
 		// What leaves service does not queue behind what enters it (I4).
-		slices.SortStableFunc(r.queue, func(a, b *write) int {
+		slices.SortStableFunc(q.waiting, func(a, b *write) int {
 			switch {
-			case a.urgent() == b.urgent():
+			case a.Urgent == b.Urgent:
 				return 0
-			case a.urgent():
+			case a.Urgent:
 				return -1
 			}
 			return 1
 		})
-		t, rest := r.pack(r.queue)
-		r.queue, r.sending = rest, len(t.writes) > 0 || len(rest) > 0
-		sending := r.sending
-		r.mu.Unlock()
+		t, rest := q.pack(q.waiting)
+		q.waiting, q.sending = rest, len(t.writes) > 0 || len(rest) > 0
+		sending := q.sending
+		q.mu.Unlock()
 		if !sending {
 			return
 		}
-		r.carryOut(t)
+		q.carryOut(t)
 	}
 }
 
-// txn is a transaction: first what puts the node right, then the ops of each
-// write.
+// txn is a transaction: first what leads it, then the ops of each write.
 type txn struct {
 	ops    api.TxnOps
 	writes []*write
@@ -110,29 +129,24 @@ type txn struct {
 }
 
 // pack makes a transaction of as many writes as fit, in order, and returns the
-// others. A write that needs none, or cannot be made, is finished. r.mu is
-// held.
-func (r *Registry) pack(writes []*write) (t txn, rest []*write) {
-	nodeOps := r.id.nodeOps(r.picture)
+// others. A write that needs none, or cannot be made, is finished.
+func (q *Queue) pack(writes []*write) (t txn, rest []*write) {
+	var lead api.TxnOps
+	if q.Lead != nil {
+		lead = q.Lead()
+	}
 	for i, w := range writes {
-		if !r.picture.read {
-			w.finish(&consul.Error{Kind: consul.ErrConflict, Err: errors.New("the entries have not been read yet")})
+		ops, err := w.Ops()
+		if err != nil {
+			w.finish(err)
 			continue
 		}
-		var ops api.TxnOps
-		if w.op != nil {
-			var err error
-			if ops, err = r.id.ops(r.picture, *w.op); err != nil || len(ops) == 0 {
-				w.finish(err)
-				continue
-			}
-		}
 		if len(t.ops) == 0 {
-			ops = append(nodeOps[:len(nodeOps):len(nodeOps)], ops...)
+			ops = append(lead[:len(lead):len(lead)], ops...)
 		}
 		size := sizeOf(ops)
 		switch {
-		case len(t.writes) == 0 && len(ops) == 0: // nothing is to be renewed
+		case len(t.ops)+len(ops) == 0:
 			w.finish(nil)
 			continue
 		case len(t.writes) > 0 && (len(t.ops)+len(ops) > mostOps || t.size+size > mostBytes):
@@ -140,7 +154,7 @@ func (r *Registry) pack(writes []*write) (t txn, rest []*write) {
 		}
 		start := len(t.ops)
 		if start == 0 {
-			start = len(nodeOps)
+			start = len(lead)
 		}
 		t.starts = append(t.starts, start)
 		t.ops, t.writes, t.size = append(t.ops, ops...), append(t.writes, w), t.size+size
@@ -159,29 +173,28 @@ func sizeOf(ops api.TxnOps) int {
 
 // carryOut sends a transaction and finishes its writes. Those that Consul
 // refuses fail with its words, and the others are sent again without them.
-func (r *Registry) carryOut(t txn) {
+func (q *Queue) carryOut(t txn) {
 	if len(t.writes) == 0 {
 		return
 	}
 	// Once sent it belongs to several callers, and so to the context of none.
-	results, faults, err := exchange(context.Background(), r.client, t.ops)
+	results, faults, err := Exchange(context.Background(), q.Client, t.ops)
 	switch {
 	case err == nil && len(faults) == 0:
-		r.mu.Lock()
-		r.picture.learn(t.ops, results)
-		r.written = max(r.written, r.picture.index())
-		r.mu.Unlock()
+		if q.Learn != nil {
+			q.Learn(t.ops, results)
+		}
 		for _, w := range t.writes {
 			w.finish(nil)
 		}
 	case err == nil:
-		r.again(t.refuse(faults))
+		q.again(t.refuse(faults))
 	case errors.Is(err, consul.ErrInvalid) && len(t.writes) > 1:
 		// It is the form of the whole that is refused, and nothing is said of
 		// where. One of the halves goes through, or says more.
 		half := len(t.writes) / 2
-		r.again(t.writes[:half])
-		r.again(t.writes[half:])
+		q.again(t.writes[:half])
+		q.again(t.writes[half:])
 	default:
 		for _, w := range t.writes {
 			w.finish(err)
@@ -190,25 +203,23 @@ func (r *Registry) carryOut(t txn) {
 }
 
 // again sends some writes of a refused transaction in new ones.
-func (r *Registry) again(writes []*write) {
+func (q *Queue) again(writes []*write) {
 	for len(writes) > 0 {
-		r.mu.Lock()
-		t, rest := r.pack(writes)
-		r.mu.Unlock()
-		r.carryOut(t)
+		t, rest := q.pack(writes)
+		q.carryOut(t)
 		writes = rest
 	}
 }
 
 // refuse finishes the writes that are at fault and returns the others. If it is
-// the node that is at fault, or nobody, all are.
+// what leads that is at fault, or nobody, all are.
 func (t txn) refuse(faults api.TxnErrors) (others []*write) {
 	whose := make([]error, len(t.writes))
 	for _, fault := range faults {
 		if fault == nil {
 			continue
 		}
-		err := refusal(fault.What)
+		err := Refusal(fault.What)
 		i, _ := slices.BinarySearch(t.starts, fault.OpIndex+1)
 		if i == 0 || fault.OpIndex >= len(t.ops) {
 			return t.fail(err)
@@ -237,8 +248,8 @@ func (t txn) fail(err error) []*write {
 	return nil
 }
 
-// refusal gives the servers' words on one operation their kind.
-func refusal(what string) error {
+// Refusal gives the servers' words on one operation their kind.
+func Refusal(what string) error {
 	kind := consul.ErrInvalid
 	switch {
 	case strings.Contains(what, "index is stale"), strings.Contains(what, "Missing node registration"),
@@ -250,13 +261,13 @@ func refusal(what string) error {
 	return &consul.Error{Kind: kind, Err: api.StatusError{Code: http.StatusConflict, Body: what}}
 }
 
-// exchange sends a transaction. If the servers refuse it for its operations,
+// Exchange sends a transaction. If the servers refuse it for its operations,
 // there are faults and no error.
 //
 // It does not use the API client's own call, which drops the status of an
 // answer and with it the difference between "never" and "not now".
-func exchange(ctx context.Context, client *consul.Client, ops api.TxnOps) (api.TxnResults, api.TxnErrors, error) {
-	ctx, cancel := context.WithTimeout(ctx, txnTimeout)
+func Exchange(ctx context.Context, client *consul.Client, ops api.TxnOps) (api.TxnResults, api.TxnErrors, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var answer api.TxnResponse
 	_, err := client.Raw().Write("/v1/txn", ops, &answer, (&api.WriteOptions{}).WithContext(ctx))
@@ -271,4 +282,8 @@ func exchange(ctx context.Context, client *consul.Client, ops api.TxnOps) (api.T
 		return nil, nil, unusable("a refusal without a fault")
 	}
 	return nil, answer.Errors, nil
+}
+
+func unusable(what string) error {
+	return &consul.Error{Kind: consul.ErrUnusable, Err: errors.New(what)}
 }

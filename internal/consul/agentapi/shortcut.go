@@ -1,0 +1,77 @@
+package agentapi
+
+import (
+	"context"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/consul/txn"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// The agent tells the servers of its changes one by one, a few milliseconds
+// each: with a hundred pods on a node the last would wait half a second to be
+// found, or worse, to be left alone. So what clients wait for is also written
+// straight to the servers, in transactions that many entries share. The agent
+// still gets every write and has the last word: what the transaction leaves
+// undone or gets wrong, the agent puts right as it always did.
+
+// shortcut starts to write what an op means to clients to the servers. The
+// returned function waits for the end of that. How it ended is not told: it is
+// the agent's word that counts.
+func (r *Registry) shortcut(ctx context.Context, op registration.Op) (wait func()) {
+	_, exists := r.holding(op.Instance.ID)
+	leaves := op.Instance.Health == service.Critical
+	switch {
+	case op.Kind == registration.SetHealth && exists:
+	case op.Kind == registration.Register && !exists && !leaves:
+	default:
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = r.direct.Commit(ctx, txn.Write{Urgent: leaves, Ops: func() (api.TxnOps, error) {
+			return r.serverOps(ctx, op.Kind, op.Instance)
+		}})
+	}()
+	return func() { <-done }
+}
+
+// Push makes the servers hold an entry as the agent does. The agent itself
+// would find out only with its next full comparison, minutes later.
+func (r *Registry) Push(ctx context.Context, entry registration.Entry) error {
+	if err := r.Renew(ctx, []registration.Entry{entry}); err != nil {
+		return err
+	}
+	return r.direct.Commit(ctx, txn.Write{Ops: func() (api.TxnOps, error) {
+		return r.serverOps(ctx, registration.Register, entry.Instance)
+	}})
+}
+
+// serverOps are an entry, or its health alone, as the agent would write it: the
+// agent must find nothing to correct.
+func (r *Registry) serverOps(ctx context.Context, kind registration.Kind, in service.Instance) (api.TxnOps, error) {
+	node, err := r.identity.NodeName(ctx)
+	if err != nil {
+		return nil, err
+	}
+	check := r.check(in.ID, in.Health)
+	ops := api.TxnOps{{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
+		Node: node, CheckID: in.ID, Name: check.Name, Notes: check.Notes, Status: check.Status, Output: in.Notes,
+		Type: typeTTL, ServiceID: in.ID, ServiceName: in.Name, ServiceTags: in.Tags,
+	}}}}
+	if kind == registration.SetHealth {
+		return ops, nil
+	}
+	held := r.definition(in)
+	svc := api.AgentService{
+		ID: held.ID, Service: held.Name, Address: held.Address, Port: held.Port, Tags: held.Tags, Meta: held.Meta,
+		TaggedAddresses: held.TaggedAddresses, Weights: api.AgentWeights{Passing: 1, Warning: 1},
+	}
+	if held.Weights != nil {
+		svc.Weights = *held.Weights
+	}
+	return append(api.TxnOps{{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: node, Service: svc}}}, ops...), nil
+}
