@@ -184,7 +184,8 @@ func (a *Agent) loops() loops {
 		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(),
 	}
 	publisher := &publisher{
-		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, renewEvery: a.opts.CheckTTL / 3,
+		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync,
+		checkTTL: a.opts.CheckTTL, renewEvery: a.opts.CheckTTL / 3,
 		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
 		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}

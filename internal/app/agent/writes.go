@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"time"
@@ -98,9 +99,9 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 }
 
 // launchRenewals restarts the dead-man of entries for which that is due: all
-// when the process has begun, each again after renewEvery, and those that the
-// servers were found not to have although the registry holds them: a renewal
-// makes the agent push them. It returns when the next is due.
+// when the process has begun, each again after a third of its TTL, and those
+// that the servers were found not to have although the registry holds them: a
+// renewal makes the agent push them. It returns when the next is due.
 func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool, now time.Time) time.Time {
 	for id := range p.board.takeLost() {
 		delete(p.writes.renewed, id)
@@ -108,7 +109,7 @@ func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool,
 	next := now.Add(p.renewEvery)
 	for _, entry := range p.own() {
 		id := entry.Instance.ID
-		due := p.writes.renewed[id].Add(p.renewEvery)
+		due := p.writes.renewed[id].Add(cmp.Or(entry.Instance.CheckTTL/3, p.renewEvery))
 		if failed := p.writes.failures[id]; failed != nil && due.Before(failed.next) {
 			due = failed.next // even if it was another kind of write that failed
 		}

@@ -87,7 +87,7 @@ func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}
 	p := &publisher{
-		cluster: "c1", node: "n1", resync: 10 * time.Second, renewEvery: 24 * time.Hour,
+		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour, renewEvery: 24 * time.Hour,
 		source: pods, changed: pods.Subscribe(), registry: m, board: newBoard(),
 		held: func([]registration.Held) {}, log: slog.New(slog.DiscardHandler),
 		metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("publisher", stuckAfter),
