@@ -233,3 +233,25 @@ func TestI6PublisherAtRest(t *testing.T) {
 		}
 	})
 }
+
+// A pod's own dead-man is renewed in time, whatever the others have.
+func TestEachEntryIsRenewedByItsOwnTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		short := runningPod("short", true)
+		short.Annotations["fairway.dev/service-check-ttl"] = "12s"
+		pods.set(short, runningPod("web", true))
+		time.Sleep(time.Minute - time.Second) // virtual time
+		synctest.Wait()
+		renewals := map[string]int{}
+		for _, line := range m.writes() {
+			renewals[line]++
+		}
+		// At once after the registration, then every 4 s.
+		want := map[string]int{"register short passing": 1, "register web passing": 1, "renew web": 1, "renew short": 15}
+		if diff := cmp.Diff(want, renewals); diff != "" {
+			t.Errorf("writes in a minute (-want +got):\n%s", diff)
+		}
+	})
+}
