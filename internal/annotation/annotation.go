@@ -4,24 +4,30 @@
 //
 // # Annotations
 //
-//	fairway.dev/service-names   names of the services, separated by commas; its presence opts the pod in
-//	fairway.dev/service-port    a number, or the name of a container port; default: the first TCP container port
-//	fairway.dev/service-tags    tags, separated by commas
-//	fairway.dev/service-meta    key:value pairs, separated by commas; a value may contain ':'
+//	fairway.dev/service-names      names of the services, separated by commas; its presence opts the pod in
+//	fairway.dev/service-port       a number, or the name of a container port; more named ports after it, separated by commas
+//	fairway.dev/service-tags       tags, separated by commas
+//	fairway.dev/service-meta       key:value pairs, separated by commas; a value may contain ':'
+//	fairway.dev/service-health     passing, warning or critical, whatever the pod's readiness says
+//	fairway.dev/service-weights    passing:N, warning:N or both
+//	fairway.dev/service-check-ttl  a Go duration: how long the pod's entries outlive a Fairway that is gone
+//	fairway.dev/container-exclude  containers that do not count for the pod's health, separated by commas
+//	fairway.dev/sidecar            the container that waits until the pod is registered, and so does not count either
 //
-// The last three hold for all services of the pod. With "-NAME" appended, as in
-// fairway.dev/service-port-web, one holds for that service only, and replaces
-// what all share; nothing is merged.
+// Port, tags, meta, health and weights hold for all services of the pod. With
+// "-NAME" appended, as in fairway.dev/service-port-web, one holds for that
+// service only, and replaces what all share; nothing is merged. The last three
+// are about the pod and have no such form.
 //
 // # Dialects
 //
-// The same keys are understood under katalog-sync.wish.com/. The native
-// dialect wins as a whole: if fairway.dev/service-names is present, katalog's
-// annotations are ignored. Under katalog's prefix keys that are not in the list
-// above are ignored too, as katalog-sync does; support for its service-health,
-// sidecar, sync-interval, service-check-ttl and container-exclude is to come.
-// Under Fairway's own prefix an unknown service-* key is an error, because it
-// is most likely a typo.
+// The same keys are understood under katalog-sync.wish.com/, and
+// serivce-health-NAME, as its documentation has it. The native dialect wins as a
+// whole: if fairway.dev/service-names is present, katalog's annotations are
+// ignored. Under katalog's prefix sync-interval is checked as katalog-sync does
+// and has no effect, a short service-check-ttl is raised to [MinCheckTTL], and
+// other keys are ignored. Under Fairway's own prefix an unknown service-* key is
+// an error, because it is most likely a typo.
 //
 // # Strictness
 //
@@ -30,7 +36,11 @@
 // that can be fully understood are in Result.Instances beside any Errors.
 package annotation
 
-import "fairway.dev/fairway/internal/service"
+import (
+	"time"
+
+	"fairway.dev/fairway/internal/service"
+)
 
 // The prefixes of the dialects.
 const (
@@ -40,6 +50,10 @@ const (
 
 // Names is the annotation that opts a pod in, without its prefix.
 const Names = "service-names"
+
+// MinCheckTTL is the shortest dead-man that a pod can ask for: what katalog-sync
+// users have by default. Fairway renews it every third of that.
+const MinCheckTTL = 10 * time.Second
 
 // Error is one thing that is wrong with a pod's annotations. It is a finding
 // about the user's text, not a failure of ours, hence not an error value.
@@ -65,10 +79,28 @@ type Result struct {
 	// Services are the names declared that could be understood, in order.
 	Services []string
 	// Instances are the services that could be fully understood, in the order
-	// of Services. They have no Health yet, and no cluster or node in their
-	// Meta: package registration adds those. None before the pod has an
-	// address.
+	// of Services. They have no Health yet, no cluster or node in their Meta, and
+	// no CheckTTL that was not asked for: package registration adds those. None
+	// before the pod has an address.
 	Instances []service.Instance
+	// Fixed are the healths that do not follow the pod.
+	Fixed Fixed
+	// Excluded are the containers that do not count for the pod's health.
+	Excluded []string
 	// Errors are in a stable order: by key, then as they stand in the value.
 	Errors []Error
+}
+
+// Fixed holds, by service, the health that an annotation gives it while the pod
+// runs; under the empty name that of all services that have none of their own.
+// It is empty if the annotation could not be understood.
+type Fixed map[string]service.Health
+
+// For returns the fixed health of a service, and whether there is one.
+func (f Fixed) For(name string) (service.Health, bool) {
+	if health, ok := f[name]; ok {
+		return health, true
+	}
+	health, ok := f[""]
+	return health, ok
 }

@@ -9,13 +9,6 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
-// The annotations that describe a service, without their prefix.
-const (
-	fieldPort = "service-port"
-	fieldTags = "service-tags"
-	fieldMeta = "service-meta"
-)
-
 // Parse reads the annotations of pod. It always gives the same answer for the
 // same pod.
 func Parse(pod service.Pod) Result {
@@ -29,33 +22,51 @@ func Parse(pod service.Pod) Result {
 	}
 
 	names, rejected := p.names()
-	ports := setting(&p, names, fieldPort, p.port, p.defaultPort)
-	tags := setting(&p, names, fieldTags, parseTags, nil)
-	metas := setting(&p, names, fieldMeta, parseMeta, nil)
+	result := Result{Declared: true, Services: names, Fixed: p.fixed(), Excluded: p.excluded()}
+	result.Instances = p.instances(names, result.Fixed)
 	p.strays(names, rejected)
+	result.Errors = p.errors()
+	return result
+}
 
-	result := Result{Declared: true, Services: names, Errors: p.errors()}
-	if len(pod.Addresses) == 0 || !pod.Addresses[0].IsValid() {
-		return result
-	}
+// instances are the services of which everything was understood.
+func (p *parser) instances(names []string, fixed Fixed) []service.Instance {
+	ports := setting(p, names, fieldPort, p.ports, p.defaultPort)
+	tags := setting(p, names, fieldTags, parseTags, nil)
+	metas := setting(p, names, fieldMeta, parseMeta, nil)
+	weights := setting(p, names, fieldWeights, parseWeights, defaultWeights)
+	p.checkInterval()
+	ttl, usable := p.checkTTL()
+	tagged := service.TaggedAddresses(p.pod.Addresses)
+
+	var instances []service.Instance
 	for _, name := range names {
 		port, portOK := ports[name]
 		tag, tagsOK := tags[name]
 		meta, metaOK := metas[name]
-		if !portOK || !tagsOK || !metaOK {
+		weight, weightsOK := weights[name]
+		health, isFixed := fixed.For(name)
+		if !usable || !portOK || !tagsOK || !metaOK || !weightsOK || isFixed && health == "" {
 			continue
 		}
-		result.Instances = append(result.Instances, service.Instance{
-			ID:      service.InstanceID(name, pod.Ref),
-			Name:    name,
-			Pod:     pod.Ref,
-			Address: pod.Addresses[0],
-			Port:    port,
-			Tags:    slices.Clone(tag),
-			Meta:    withOwn(meta, pod.Ref),
+		meta, ok := p.withPorts(name, meta, port.further)
+		if !ok || len(p.pod.Addresses) == 0 || !p.pod.Addresses[0].IsValid() {
+			continue
+		}
+		instances = append(instances, service.Instance{
+			ID:       service.InstanceID(name, p.pod.Ref),
+			Name:     name,
+			Pod:      p.pod.Ref,
+			Address:  p.pod.Addresses[0],
+			Port:     port.main,
+			Tagged:   maps.Clone(tagged),
+			Tags:     slices.Clone(tag),
+			Meta:     withOwn(meta, p.pod.Ref),
+			Weights:  weight,
+			CheckTTL: ttl,
 		})
 	}
-	return result
+	return instances
 }
 
 // dialect is the prefix under which the pod opts in, empty if it does not.
@@ -68,7 +79,7 @@ func dialect(annotations map[string]string) string {
 	return ""
 }
 
-// withOwn is the user's meta plus Fairway's own keys, which parseMeta has kept
+// withOwn is the meta that was asked for plus Fairway's own keys, which parseMeta has kept
 // free.
 func withOwn(user map[string]string, pod service.PodRef) map[string]string {
 	meta := make(map[string]string, len(user)+service.MetaOwned)
@@ -121,36 +132,6 @@ func (p *parser) names() (names, rejected []string) {
 		names = append(names, name)
 	}
 	return names, rejected
-}
-
-// port reads a port annotation: a number, or the name of a container port. If
-// several containers give a port the same name the first one is meant, as in a
-// Kubernetes Service.
-func (p *parser) port(value string) (uint16, []string) {
-	if port, ok := parsePortNumber(value); ok {
-		return port, nil
-	}
-	var named []string
-	for _, c := range p.pod.Ports {
-		if c.Name == "" || c.Port == 0 {
-			continue
-		}
-		if c.Name == value {
-			return c.Port, nil
-		}
-		named = append(named, c.Name)
-	}
-	return 0, []string{badPort(value, named)}
-}
-
-// defaultPort is the port of services that have no port annotation.
-func (p *parser) defaultPort() (uint16, []string) {
-	for _, c := range p.pod.Ports {
-		if c.Protocol == "TCP" && c.Port != 0 {
-			return c.Port, nil
-		}
-	}
-	return 0, []string{"missing, and the pod declares no TCP container port to take instead: set it to a port number"}
 }
 
 // setting resolves one annotation for each service: the service's override if

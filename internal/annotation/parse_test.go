@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -16,7 +17,8 @@ import (
 
 var ref = service.PodRef{Namespace: "shop", Name: "web-0", UID: "1b2c"}
 
-// pod has an address and two TCP ports after a UDP one.
+// pod has an address of each family, two TCP ports after a UDP one, and three
+// containers.
 func pod(annotations map[string]string) service.Pod {
 	return service.Pod{
 		Ref:         ref,
@@ -27,6 +29,7 @@ func pod(annotations map[string]string) service.Pod {
 			{Name: "http", Port: 8080, Protocol: "TCP"},
 			{Name: "metrics", Port: 9090, Protocol: "TCP"},
 		},
+		Containers: []service.Container{{Name: "app"}, {Name: "logs"}, {Name: "gate"}},
 	}
 }
 
@@ -43,15 +46,31 @@ func prefixed(prefix string, pairs []string) map[string]string {
 	return annotations
 }
 
-func instance(name string, port uint16, tags []string, meta map[string]string) service.Instance {
+// instance is what pod declares if nothing else is said; change says it.
+func instance(name string, port uint16, tags []string, meta map[string]string, change ...func(*service.Instance)) service.Instance {
 	all := map[string]string{
 		service.MetaSource: "kubernetes", service.MetaNamespace: "shop", service.MetaPod: "web-0", service.MetaPodUID: "1b2c",
 	}
 	maps.Copy(all, meta)
-	return service.Instance{
+	v4, v6 := netip.MustParseAddr("198.18.64.7"), netip.MustParseAddr("fd00::7")
+	in := service.Instance{
 		ID: "fairway_" + name + "_shop_web-0_1b2c", Name: name, Pod: ref,
-		Address: netip.MustParseAddr("198.18.64.7"), Port: port, Tags: tags, Meta: all,
+		Address: v4, Port: port, Tags: tags, Meta: all,
+		Tagged:  map[string]netip.Addr{"lan_ipv4": v4, "wan_ipv4": v4, "lan_ipv6": v6, "wan_ipv6": v6},
+		Weights: service.Weights{Passing: 1, Warning: 1},
 	}
+	for _, c := range change {
+		c(&in)
+	}
+	return in
+}
+
+func weights(passing, warning int) func(*service.Instance) {
+	return func(in *service.Instance) { in.Weights = service.Weights{Passing: passing, Warning: warning} }
+}
+
+func checkTTL(ttl time.Duration) func(*service.Instance) {
+	return func(in *service.Instance) { in.CheckTTL = ttl }
 }
 
 func compareAddr(a, b netip.Addr) bool { return a == b }
@@ -89,13 +108,43 @@ func TestParse(t *testing.T) {
 		{"a named port may be UDP", native("service-names", "dns", "service-port", "dns"), annotation.Result{
 			Declared: true, Services: []string{"dns"}, Instances: instances{instance("dns", 53, nil, nil)},
 		}},
+		{"several ports", native("service-names", "web,admin", "service-port", "http, metrics,dns", "service-port-admin", "81,http",
+			"service-meta", "team:shop"), annotation.Result{
+			Declared: true, Services: []string{"web", "admin"}, Instances: instances{
+				instance("web", 8080, nil, map[string]string{"team": "shop", "port-metrics": "9090", "port-dns": "53"}),
+				instance("admin", 81, nil, map[string]string{"team": "shop", "port-http": "8080"}),
+			},
+		}},
+		{"weights", native("service-names", "a,b,c", "service-weights", "passing:10", "service-weights-b", "warning: 0 , passing:65535",
+			"service-weights-c", "warning:5"), annotation.Result{
+			Declared: true, Services: []string{"a", "b", "c"}, Instances: instances{
+				instance("a", 8080, nil, nil, weights(10, 1)), instance("b", 8080, nil, nil, weights(65535, 0)),
+				instance("c", 8080, nil, nil, weights(1, 5)),
+			},
+		}},
+		{"health", native("service-names", "a,b,c", "service-health-a", "warning", "service-health-b", " critical "), annotation.Result{
+			Declared: true, Services: []string{"a", "b", "c"}, Fixed: annotation.Fixed{"a": service.Warning, "b": service.Critical},
+			Instances: instances{instance("a", 8080, nil, nil), instance("b", 8080, nil, nil), instance("c", 8080, nil, nil)},
+		}},
+		{"the pod's own", native("service-names", "web", "service-check-ttl", "1m30s", "container-exclude", "logs, app,logs", "sidecar", "gate"),
+			annotation.Result{
+				Declared: true, Services: []string{"web"}, Excluded: []string{"logs", "app", "gate"},
+				Instances: instances{instance("web", 8080, nil, nil, checkTTL(90*time.Second))},
+			}},
 		{"katalog-sync", katalog(
 			"service-names", "web", "service-port-web", "81", "service-tags", "v1", "service-meta", "a:b",
-			"service-health", "passing", "service-health-web", "warning", "sidecar", "gate", "sync-interval", "1s",
-			"service-check-ttl", "10s", "container-exclude", "logs", "serivce-health-web", "warning",
+			"service-health", "passing", "serivce-health-web", "warning", "sidecar", "gate", "sync-interval", "1s",
+			"service-check-ttl", "5s", "container-exclude", "logs", "service-other", "x",
 		), annotation.Result{
-			Declared: true, Services: []string{"web"},
-			Instances: instances{instance("web", 81, []string{"v1"}, map[string]string{"a": "b"})},
+			Declared: true, Services: []string{"web"}, Excluded: []string{"logs", "gate"},
+			Fixed:     annotation.Fixed{"": service.Passing, "web": service.Warning},
+			Instances: instances{instance("web", 81, []string{"v1"}, map[string]string{"a": "b"}, checkTTL(10*time.Second))},
+		}},
+		{"katalog-sync, the right spelling counts", katalog(
+			"service-names", "web", "serivce-health-web", "warning", "service-health-web", "critical",
+		), annotation.Result{
+			Declared: true, Services: []string{"web"}, Fixed: annotation.Fixed{"web": service.Critical},
+			Instances: instances{instance("web", 8080, nil, nil)},
 		}},
 		{"native wins as a whole", merge(
 			native("service-names", "web"), katalog("service-names", ",", "service-port", "x", "service-tags", "old"),
@@ -190,15 +239,61 @@ func TestParseErrors(t *testing.T) {
 		{"too many pairs", native("service-names", "m", "service-meta", "k0:v"+strings.ReplaceAll(manyItems(58), ",", ":v,")), "",
 			[]string{`| fairway.dev/service-meta: 59 pairs: Consul holds 64 per service, and Fairway needs 6 of them`}},
 
+		{"more ports", native("service-names", "a,b,c,d,e,ok", "service-port-a", "http,9090", "service-port-b", "http,,metrics", "service-port-c", "http,http",
+			"service-port-d", "80,htp", "service-port-e", "http,metrics", "service-meta-e", "port-metrics:1"), "ok", []string{
+			`a| fairway.dev/service-port-a: "9090" has no name: ports after the first must be names of container ports`,
+			`b| fairway.dev/service-port-b: item 2 of the list is empty: remove the extra comma`,
+			`c| fairway.dev/service-port-c: port "http" is listed twice: remove one`,
+			`d| fairway.dev/service-port-d: "htp" is neither a number from 1 to 65535 nor the name of a container port (the pod has dns, http, metrics)`,
+			`e| fairway.dev/service-port-e: port "metrics" is to stand in the meta as "port-metrics", which service-meta sets too: remove one`,
+		}},
+		{"too many pairs with the ports", native("service-names", "m", "service-port", "http,metrics", "service-meta", "k0:v"+strings.ReplaceAll(manyItems(57), ",", ":v,")+":v"), "",
+			[]string{`m| fairway.dev/service-port: 59 pairs: Consul holds 64 per service, and Fairway needs 6 of them`}},
+		{"health", native("service-names", "a,b", "service-health", "ok", "service-health-b", "passing"), "b",
+			[]string{`| fairway.dev/service-health: "ok" is no health: give passing, warning or critical`}},
+		{"weights", native("service-names", "a,b,c,d,ok", "service-weights-a", "", "service-weights-b", "10,passing,warn:1",
+			"service-weights-c", "passing:0,warning:65536,,", "service-weights-d", "passing:1,passing:2"), "ok", []string{
+			`a| fairway.dev/service-weights-a: empty: write passing:N, warning:N or both, or remove the annotation`,
+			`b| fairway.dev/service-weights-b: "10" is not a weight: write passing:N or warning:N`,
+			`b| fairway.dev/service-weights-b: "" is no weight for passing: give a number from 1 to 65535`,
+			`b| fairway.dev/service-weights-b: "warn:1" is not a weight: write passing:N or warning:N`,
+			`c| fairway.dev/service-weights-c: "0" is no weight for passing: give a number from 1 to 65535`,
+			`c| fairway.dev/service-weights-c: "65536" is no weight for warning: give a number from 0 to 65535`,
+			`c| fairway.dev/service-weights-c: item 3 of the list is empty: remove the extra comma`,
+			`c| fairway.dev/service-weights-c: item 4 of the list is empty: remove the extra comma`,
+			`d| fairway.dev/service-weights-d: the weight for passing is given twice: remove one`,
+		}},
+		{"a TTL that is too short", native("service-names", "web", "service-check-ttl", "9s"), "",
+			[]string{`| fairway.dev/service-check-ttl: "9s" is too short: give 10s or more`}},
+		{"a TTL that is none", native("service-names", "web", "service-check-ttl", "60"), "",
+			[]string{`| fairway.dev/service-check-ttl: "60" is not a duration: write one such as 30s or 5m`}},
+		{"katalog's durations", katalog("service-names", "web", "service-check-ttl", "-1m", "sync-interval", "fast"), "", []string{
+			`| katalog-sync.wish.com/service-check-ttl: "-1m" is not a duration: write one such as 30s or 5m`,
+			`| katalog-sync.wish.com/sync-interval: "fast" is not a duration: write one such as 30s or 5m`,
+		}},
+		{"containers", native("service-names", "web", "container-exclude", "log,,other", "sidecar", "app,logs"), "web", []string{
+			`| fairway.dev/container-exclude: "log" is not a container of the pod; did you mean logs?`,
+			`| fairway.dev/container-exclude: item 2 of the list is empty: remove the extra comma`,
+			`| fairway.dev/container-exclude: "other" is not a container of the pod, which has app, logs, gate`,
+			`| fairway.dev/sidecar: "app,logs" is not a container of the pod, which has app, logs, gate`,
+		}},
+		{"no container named", native("service-names", "web", "container-exclude", " ", "sidecar", ""), "web", []string{
+			`| fairway.dev/container-exclude: empty: name a container of the pod, or remove the annotation`,
+			`| fairway.dev/sidecar: empty: name a container of the pod, or remove the annotation`,
+		}},
+
 		{"overrides of nothing", native("service-names", "web", "service-port-wbe", "80", "service-tags-other", "x"), "web", []string{
 			`wbe| fairway.dev/service-port-wbe: "wbe" is not in fairway.dev/service-names; did you mean fairway.dev/service-port-web?`,
 			`other| fairway.dev/service-tags-other: "other" is not in fairway.dev/service-names: add it there, or remove this annotation`,
 		}},
-		{"typos", native("service-names", "web", "service-tag", "x", "service-tag-web", "x", "servce-port", "80", "service-labels", "x"), "web", []string{
+		{"typos", native("service-names", "web", "service-tag", "x", "service-tag-web", "x", "servce-port", "80", "service-labels", "x",
+			"serivce-health-web", "passing", "side-car", "gate"), "web", []string{
+			`| fairway.dev/serivce-health-web: no such annotation; did you mean fairway.dev/service-health-web?`,
 			`| fairway.dev/servce-port: no such annotation; did you mean fairway.dev/service-port?`,
-			`| fairway.dev/service-labels: no such annotation; there are service-names, service-port, service-tags, service-meta, and the last three with -NAME appended for one service`,
+			`| fairway.dev/service-labels: no such annotation; there are service-port, service-tags, service-meta, service-health, service-weights, each also with -NAME appended for one service, and service-names, service-check-ttl, container-exclude, sidecar`,
 			`| fairway.dev/service-tag: no such annotation; did you mean fairway.dev/service-tags?`,
 			`| fairway.dev/service-tag-web: no such annotation; did you mean fairway.dev/service-tags-web?`,
+			`| fairway.dev/side-car: no such annotation; did you mean fairway.dev/sidecar?`,
 		}},
 		{"a typo in the opt-in", native("service-name", "web", "service-port", "80"), "", []string{
 			`| fairway.dev/service-name: no such annotation; did you mean fairway.dev/service-names?`,

@@ -5,8 +5,10 @@ import (
 	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,6 +24,7 @@ func text() *rapid.Generator[string] {
 		rapid.StringMatching(`( ?[a-cA-C_.-]{1,3} ?,?){0,4}`),
 		rapid.StringMatching(`([a-c]{1,2}:[a-z:/.]{0,6},?){0,4}`),
 		rapid.SampledFrom([]string{"", ",", "0", "1", "80", "65535", "65536", "-1", "http", "web", "web,admin",
+			"http,dns", "dns,http,web", "passing", "critical", "passing:3", "passing:3,warning:0", "warning:x", "10s", "9s", "1h", "app", "app,gate",
 			"fairway-node:x", "external-source:x", "consul-x:y", "a:b,a:c", strings.Repeat("x", 70)}),
 		rapid.String(),
 	)
@@ -31,7 +34,10 @@ func text() *rapid.Generator[string] {
 func drawPod(t *rapid.T) service.Pod {
 	p := service.Pod{Ref: ref, Annotations: map[string]string{}}
 	if rapid.Bool().Draw(t, "address") {
-		p.Addresses = []netip.Addr{netip.MustParseAddr("198.18.64.7")}
+		p.Addresses = rapid.SampledFrom([][]netip.Addr{
+			{netip.MustParseAddr("198.18.64.7")}, {netip.MustParseAddr("fd00::7")},
+			{netip.MustParseAddr("fd00::7"), netip.MustParseAddr("198.18.64.7"), netip.MustParseAddr("fd00::8")},
+		}).Draw(t, "addresses")
 	}
 	p.Ports = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) service.ContainerPort {
 		return service.ContainerPort{
@@ -40,10 +46,15 @@ func drawPod(t *rapid.T) service.Pod {
 			Protocol: rapid.SampledFrom([]string{"TCP", "UDP"}).Draw(t, "protocol"),
 		}
 	}), 0, 3).Draw(t, "ports")
+	if rapid.Bool().Draw(t, "containers known") {
+		p.Containers = []service.Container{{Name: "app"}, {Name: "gate"}}
+	}
 	for range rapid.IntRange(0, 8).Draw(t, "annotations") {
 		prefix := rapid.SampledFrom([]string{annotation.Native, annotation.Native, annotation.Katalog, "example.com/"}).Draw(t, "prefix")
 		key := rapid.SampledFrom([]string{annotation.Names, annotation.Names, "service-port", "service-tags", "service-meta",
-			"service-port-", "service-tags-", "service-meta-", "service-name", "servic-port", "note"}).Draw(t, "key")
+			"service-health", "service-weights", "service-check-ttl", "container-exclude", "sidecar", "sync-interval",
+			"service-port-", "service-tags-", "service-meta-", "service-health-", "serivce-health-", "service-weights-",
+			"service-name", "servic-port", "note"}).Draw(t, "key")
 		if strings.HasSuffix(key, "-") {
 			key += rapid.OneOf(rapid.SampledFrom([]string{"web", "admin", "a", "b"}), rapid.String()).Draw(t, "service")
 		}
@@ -68,6 +79,7 @@ func checkResult(p service.Pod, r annotation.Result) error {
 		return fmt.Errorf("instances of a pod without address, or that declares none")
 	}
 	for _, i := range r.Instances {
+		health, fixed := r.Fixed.For(i.Name)
 		switch {
 		case !seen[strings.ToLower(i.Name)]:
 			return fmt.Errorf("%s is not among the services", i.Name)
@@ -79,6 +91,17 @@ func checkResult(p service.Pod, r annotation.Result) error {
 			return fmt.Errorf("%s: %d pairs of meta", i.Name, len(i.Meta))
 		case i.Meta[service.MetaPodUID] != p.Ref.UID || i.Meta[service.MetaSource] != "kubernetes":
 			return fmt.Errorf("%s: own meta %v", i.Name, i.Meta)
+		case i.Weights.Passing < 1 || i.Weights.Passing > 65535 || i.Weights.Warning < 0 || i.Weights.Warning > 65535:
+			return fmt.Errorf("%s: weights %+v", i.Name, i.Weights)
+		case i.CheckTTL != 0 && i.CheckTTL < 10*time.Second:
+			return fmt.Errorf("%s: check TTL %s", i.Name, i.CheckTTL)
+		case fixed && health == "":
+			return fmt.Errorf("%s: health that was not understood", i.Name)
+		}
+		for name, address := range i.Tagged {
+			if strings.HasSuffix(name, "ipv4") != address.Is4() || !slices.Contains(p.Addresses, address) {
+				return fmt.Errorf("%s: %s is %s", i.Name, name, address)
+			}
 		}
 		for _, tag := range i.Tags {
 			if tag == "" || strings.TrimSpace(tag) != tag || !utf8.ValidString(tag) {
@@ -93,6 +116,11 @@ func checkResult(p service.Pod, r annotation.Result) error {
 	}
 	if p.Addresses != nil && len(r.Instances) < len(r.Services) && len(r.Errors) == 0 {
 		return fmt.Errorf("a service is missing without an error")
+	}
+	for _, name := range r.Excluded {
+		if name == "" || p.Containers != nil && !slices.ContainsFunc(p.Containers, func(c service.Container) bool { return c.Name == name }) {
+			return fmt.Errorf("container %q is excluded", name)
+		}
 	}
 	for _, e := range r.Errors {
 		if e.Problem == "" || !strings.HasPrefix(e.Key, annotation.Native) && !strings.HasPrefix(e.Key, annotation.Katalog) {
@@ -132,12 +160,18 @@ func TestABadServiceHurtsNothingElse(t *testing.T) {
 		bad := merge(good, native(
 			"service-names", "good,bad", "service-port-bad", text().Draw(t, "port"),
 			"service-tags-bad", text().Draw(t, "tags"), "service-meta-bad", text().Draw(t, "meta"),
+			"service-health-bad", text().Draw(t, "health"), "service-weights-bad", text().Draw(t, "weights"),
+			"container-exclude", text().Draw(t, "containers"), "sidecar", text().Draw(t, "sidecar"),
 			"service-"+text().Draw(t, "unknown key"), text().Draw(t, "unknown"),
 		), good)
 		bad[annotation.Native+annotation.Names] = "good,bad," + rapid.StringMatching(`[A-F_.,-]{0,6}`).Draw(t, "names")
-		got := annotation.Parse(pod(bad)).Instances
+		result := annotation.Parse(pod(bad))
+		got := result.Instances
 		if len(got) == 0 {
 			t.Fatal("the good service is gone")
+		}
+		if health, fixed := result.Fixed.For("good"); fixed {
+			t.Fatalf("the good service is fixed at %q", health)
 		}
 		if diff := cmp.Diff(want, got[0], cmp.Comparer(compareAddr)); diff != "" {
 			t.Fatalf("the good service changed:\n%s", diff)
@@ -146,14 +180,18 @@ func TestABadServiceHurtsNothingElse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("web, admin", "http", "a,b", "k:v,url:http://x:1", "service-port-web", "81")
-	f.Add(",", "0", ",", ":", "service-tag", "")
-	f.Add("Web,web", "65536", "a,a", "fairway-node:x", "service-meta-", "a:\xff")
-	f.Fuzz(func(t *testing.T, names, port, tags, meta, key, value string) {
+	f.Add("web, admin", "http,dns", "a,b", "k:v,url:http://x:1", "passing", "passing:10,warning:1", "1m", "app", "service-port-web", "81")
+	f.Add(",", "0", ",", ":", "", ":", "9s", ",", "service-tag", "")
+	f.Add("Web,web", "65536", "a,a", "fairway-node:x", "Passing", "passing:-1", "1", "app,ap", "service-meta-", "a:\xff")
+	f.Add("web", "dns,http", "", "port-http:1", "critical", "warning:65536", "1000000h", "gate", "serivce-health-web", "warning")
+	f.Fuzz(func(t *testing.T, names, port, tags, meta, health, weights, ttl, container, key, value string) {
 		for _, prefix := range []string{annotation.Native, annotation.Katalog} {
 			p := pod(map[string]string{
 				prefix + "service-names": names, prefix + "service-port": port,
 				prefix + "service-tags": tags, prefix + "service-meta": meta,
+				prefix + "service-health": health, prefix + "service-weights": weights,
+				prefix + "service-check-ttl": ttl, prefix + "sync-interval": ttl,
+				prefix + "container-exclude": container, prefix + "sidecar": container,
 			})
 			if _, taken := p.Annotations[prefix+key]; !taken {
 				p.Annotations[prefix+key] = value

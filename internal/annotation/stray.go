@@ -6,6 +6,32 @@ import (
 	"strings"
 )
 
+// The annotations, without their prefix.
+const (
+	fieldPort    = "service-port"
+	fieldTags    = "service-tags"
+	fieldMeta    = "service-meta"
+	fieldHealth  = "service-health"
+	fieldWeights = "service-weights"
+
+	fieldTTL     = "service-check-ttl"
+	fieldExclude = "container-exclude"
+	fieldSidecar = "sidecar"
+
+	// What only katalog-sync has: an annotation, and the spelling of another in
+	// its documentation.
+	fieldInterval  = "sync-interval"
+	misspeltHealth = "serivce-health-"
+)
+
+// serviceFields describe a service: each can be given for one alone.
+func serviceFields() []string {
+	return []string{fieldPort, fieldTags, fieldMeta, fieldHealth, fieldWeights}
+}
+
+// podFields describe the pod.
+func podFields() []string { return []string{fieldTTL, fieldExclude, fieldSidecar} }
+
 // strayNatives reports annotations under Fairway's prefix that describe
 // services, on a pod that does not opt in under that prefix.
 func (p *parser) strayNatives() {
@@ -32,7 +58,7 @@ func (p *parser) strays(names, rejected []string) {
 		if !ours || rest == Names {
 			continue
 		}
-		field, name, known := cutField(rest)
+		field, name, known := p.cutField(rest)
 		switch {
 		case known && (name == "" || slices.Contains(names, name) || slices.Contains(rejected, name)):
 			// Used, or reported already with the name.
@@ -52,10 +78,26 @@ func (p *parser) strays(names, rejected []string) {
 	}
 }
 
+// cutField takes a key of the pod's dialect, without its prefix, apart.
+func (p *parser) cutField(rest string) (field, name string, known bool) {
+	if p.prefix == Katalog {
+		if rest == fieldInterval {
+			return fieldInterval, "", true
+		}
+		if name, ok := strings.CutPrefix(rest, misspeltHealth); ok {
+			rest = fieldHealth + "-" + name
+		}
+	}
+	return cutField(rest)
+}
+
 // cutField takes a key without its prefix apart: which annotation it is, and
 // for which service. name is empty if it is for all.
 func cutField(rest string) (field, name string, known bool) {
-	for _, field := range []string{fieldPort, fieldTags, fieldMeta} {
+	if slices.Contains(podFields(), rest) {
+		return rest, "", true
+	}
+	for _, field := range serviceFields() {
 		if rest == field {
 			return field, "", true
 		}
@@ -69,12 +111,11 @@ func cutField(rest string) (field, name string, known bool) {
 // unknownKey says what is wrong with a native key that is not known, and is
 // empty if the key has nothing to do with services.
 func unknownKey(rest string, names []string) string {
-	known := []string{Names, fieldPort, fieldTags, fieldMeta}
-	near := nearest(rest, known)
+	near := nearest(rest, slices.Concat([]string{Names}, serviceFields(), podFields()))
 	if near == "" { // perhaps an override, such as service-tag-web
 		for _, name := range names {
 			base, ok := strings.CutSuffix(rest, "-"+name)
-			if field := nearest(base, known[1:]); ok && field != "" {
+			if field := nearest(base, serviceFields()); ok && field != "" {
 				near = field + "-" + name
 				break
 			}
@@ -84,8 +125,8 @@ func unknownKey(rest string, names []string) string {
 	case near != "":
 		return "no such annotation; did you mean " + Native + near + "?"
 	case strings.HasPrefix(rest, "service-"):
-		return "no such annotation; there are " + strings.Join(known, ", ") +
-			", and the last three with -NAME appended for one service"
+		return "no such annotation; there are " + strings.Join(serviceFields(), ", ") +
+			", each also with -NAME appended for one service, and " + Names + ", " + strings.Join(podFields(), ", ")
 	default:
 		return ""
 	}

@@ -56,6 +56,11 @@ func tooManyServices(n int) string {
 	return fmt.Sprintf("%d services: a pod may declare at most %d", n, maxServices)
 }
 
+func tooManyPairs(n int) string {
+	return fmt.Sprintf("%d pairs: Consul holds %d per service, and Fairway needs %d of them",
+		n, maxMetaPairs+service.MetaOwned, service.MetaOwned)
+}
+
 // checkName says what is wrong with item i of the list of names, given the
 // valid ones before it.
 func checkName(i int, name string, before []string) string {
@@ -128,13 +133,50 @@ func parseTags(value string) (tags, problems []string) {
 	return tags, problems
 }
 
+// defaultWeights are Consul's own.
+func defaultWeights() (service.Weights, []string) {
+	return service.Weights{Passing: 1, Warning: 1}, nil
+}
+
+// parseWeights reads passing:N and warning:N. Consul takes a weight that is not
+// given for none at all, so it is sent the default.
+func parseWeights(value string) (service.Weights, []string) {
+	weights, problems := defaultWeights()
+	items := splitList(value)
+	if len(items) == 0 {
+		problems = append(problems, "empty: write passing:N, warning:N or both, or remove the annotation")
+	}
+	given := map[string]bool{}
+	for i, item := range items {
+		key, number, _ := strings.Cut(item, ":")
+		key, number = strings.TrimSpace(key), strings.TrimSpace(number)
+		n, err := strconv.ParseUint(number, 10, 16)
+		switch {
+		case item == "":
+			problems = append(problems, emptyItem(i))
+		case key != "passing" && key != "warning":
+			problems = append(problems, quote(item)+" is not a weight: write passing:N or warning:N")
+		case given[key]:
+			problems = append(problems, "the weight for "+key+" is given twice: remove one")
+		case err != nil || key == "passing" && n == 0:
+			least := map[string]int{"passing": 1}[key]
+			problems = append(problems, fmt.Sprintf("%s is no weight for %s: give a number from %d to 65535", quote(number), key, least))
+		case key == "passing":
+			weights.Passing = int(n)
+		default:
+			weights.Warning = int(n)
+		}
+		given[key] = true
+	}
+	return weights, problems
+}
+
 // parseMeta reads key:value pairs. The first colon separates, so that a value
 // can be a URL.
 func parseMeta(value string) (meta map[string]string, problems []string) {
 	items := splitList(value)
 	if len(items) > maxMetaPairs {
-		return nil, []string{fmt.Sprintf("%d pairs: Consul holds %d per service, and Fairway needs %d of them",
-			len(items), maxMetaPairs+service.MetaOwned, service.MetaOwned)}
+		return nil, []string{tooManyPairs(len(items))}
 	}
 	meta = make(map[string]string, len(items))
 	for i, item := range items {

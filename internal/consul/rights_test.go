@@ -94,6 +94,7 @@ func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error
 	in := service.Instance{
 		ID: service.InstanceID("web", pod), Name: "web", Pod: pod,
 		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: service.Passing,
+		Weights: service.Weights{Passing: 1, Warning: 1},
 		Meta: map[string]string{service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID},
 	}
 	if _, err := r.Observe(ctx); err != nil {

@@ -42,29 +42,43 @@ func open(pod service.Pod) bool {
 // if nothing.
 func blocked(in Input) (reason, message string) {
 	pod, declared := in.Pod, in.Declared
-	health, why := pod.Status()
+	health, why := pod.Status(declared.Excluded...)
+	withheld, fixed := neverPassing(declared)
 	switch {
 	case len(declared.Errors) > 0:
 		return InvalidAnnotation, describe(declared.Errors)
 	case len(declared.Services) == 0:
 		return NothingDeclared, fmt.Sprintf("the pod has the readiness gate %s but no annotation %s: add it, or remove the gate",
 			service.GateReachable, annotation.Native+annotation.Names)
+	case withheld != "":
+		return FixedHealth, fmt.Sprintf("the annotation service-health keeps service %s at %s, and clients are given passing instances only: "+
+			"change it, or remove the gate", withheld, fixed)
 	case pod.Terminating:
 		return Terminating, why
 	case pod.Ended():
 		return Ended, why
 	case len(declared.Instances) < len(declared.Services):
 		return WaitingForAddress, "the pod has no address yet"
-	case health != service.Passing && pod.ContainersReady:
-		return WaitingForOtherGates, why
-	case health != service.Passing:
+	case pod.NotReady(declared.Excluded...) != "":
 		return WaitingForContainers, why
+	case health != service.Passing:
+		return WaitingForOtherGates, why
 	}
 	// A refusal counts more than a proof: what the servers return then is not
 	// what the pod declares now.
 	for _, instance := range declared.Instances {
 		if detail, ok := in.Refused[instance.ID]; ok {
 			return RegistryRefused, fmt.Sprintf("the registry does not take service %s: %s", instance.Name, detail)
+		}
+	}
+	return "", ""
+}
+
+// neverPassing is the first service whose health is fixed at other than passing.
+func neverPassing(declared annotation.Result) (name string, fixed service.Health) {
+	for _, name := range declared.Services {
+		if fixed, ok := declared.Fixed.For(name); ok && fixed != service.Passing {
+			return name, fixed
 		}
 	}
 	return "", ""

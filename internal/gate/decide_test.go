@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,17 @@ const (
 	web = "fairway_web_shop_web-0_1"
 	api = "fairway_api_shop_web-0_1"
 )
+
+// waitsFor makes the containers unready; gate is one that does not count.
+func waitsFor(unready ...string) func(*service.Pod) {
+	return func(p *service.Pod) {
+		p.Annotations["fairway.dev/sidecar"] = "gate"
+		p.ContainersReady = false
+		for _, name := range []string{"app", "gate"} {
+			p.Containers = append(p.Containers, service.Container{Name: name, Ready: !slices.Contains(unready, name)})
+		}
+	}
+}
 
 func passing(index uint64) gate.Proof {
 	return gate.Proof{Finding: gate.Passing, Index: index, At: now}
@@ -86,6 +98,19 @@ func TestDecide(t *testing.T) {
 				`fairway.dev/service-names: "c_" is not a service name: only letters, digits and '-' can be looked up by DNS; and 2 more`},
 		{name: "nothing declared", change: func(p *service.Pod) { p.Annotations = nil }, proofs: proven, reason: gate.NothingDeclared,
 			message: "the pod has the readiness gate fairway.dev/reachable but no annotation fairway.dev/service-names: add it, or remove the gate"},
+		{name: "fixed health", change: func(p *service.Pod) { p.Annotations["fairway.dev/service-health-api"] = "warning" },
+			proofs: proven, reason: gate.FixedHealth,
+			message: "the annotation service-health keeps service api at warning, and clients are given passing instances only: change it, or remove the gate"},
+		{name: "fixed health that passes", change: func(p *service.Pod) { p.Annotations["fairway.dev/service-health"] = "passing" },
+			proofs: proven, open: true, reason: gate.Reachable, message: "passing at the servers: web (index 41), api (index 42)"},
+		{name: "a container that waits for us", change: waitsFor("gate"), proofs: proven, open: true,
+			reason: gate.Reachable, message: "passing at the servers: web (index 41), api (index 42)"},
+		{name: "a container that waits for us, and another", change: waitsFor("gate", "app"), proofs: proven,
+			reason: gate.WaitingForContainers, message: "containers are not ready: app (not counting gate)"},
+		{name: "a container that waits for us, and a gate", change: func(p *service.Pod) {
+			waitsFor("gate")(p)
+			p.Gates = append(p.Gates, service.Gate{Type: "example.com/lb"})
+		}, proofs: proven, reason: gate.WaitingForOtherGates, message: "readiness gate example.com/lb is not open"},
 		{name: "terminating", change: func(p *service.Pod) { p.Terminating = true }, proofs: proven,
 			reason: gate.Terminating, message: "pod is terminating"},
 		{name: "ended", change: func(p *service.Pod) { p.Phase = service.PhaseFailed }, proofs: proven,

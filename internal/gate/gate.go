@@ -90,6 +90,9 @@ const (
 	InvalidAnnotation = "InvalidAnnotation"
 	// NothingDeclared: the pod has the gate and names no service.
 	NothingDeclared = "NothingDeclared"
+	// FixedHealth: an annotation fixes the health of a service at other than
+	// passing, so that clients are never given it.
+	FixedHealth = "FixedHealth"
 	// Terminating: the pod is being deleted and will not be Ready again.
 	Terminating = "Terminating"
 	// Ended: all containers of the pod have stopped for good.

@@ -36,6 +36,13 @@ func drawInput(t *rapid.T) gate.Input {
 	if !mostly("valid") {
 		pod.Annotations["fairway.dev/service-names"] = rapid.SampledFrom([]string{"", "web", "web,", "_", "web,_"}).Draw(t, "names")
 	}
+	if !mostly("health is the pod's") {
+		pod.Annotations["fairway.dev/service-health-web"] = rapid.SampledFrom([]string{"passing", "warning", "critical", "x"}).Draw(t, "fixed")
+	}
+	if rapid.Bool().Draw(t, "sidecar") {
+		pod.Annotations["fairway.dev/sidecar"] = "gate"
+		pod.Containers = []service.Container{{Name: "app", Ready: pod.ContainersReady || rapid.Bool().Draw(t, "app")}, {Name: "gate", Ready: pod.ContainersReady}}
+	}
 	if rapid.Bool().Draw(t, "condition") {
 		pod.Conditions = map[string]service.Condition{service.GateReachable: {
 			Status: rapid.SampledFrom([]service.ConditionStatus{service.ConditionFalse, service.ConditionUnknown, ""}).Draw(t, "status"),
@@ -68,13 +75,16 @@ func drawInput(t *rapid.T) gate.Input {
 func TestI3OpensOnProofAlone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)
-		health, _ := in.Pod.Status()
+		health, _ := in.Pod.Status(in.Declared.Excluded...)
 		want := in.Pod.Gated() && health == service.Passing && len(in.Pod.Addresses) > 0 &&
 			len(in.Declared.Errors) == 0 && len(in.Declared.Services) > 0
 		for _, name := range in.Declared.Services {
 			id := service.InstanceID(name, in.Pod.Ref)
 			proof := in.Proofs[id]
 			_, refused := in.Refused[id]
+			if fixed, ok := in.Declared.Fixed.For(name); ok && fixed != service.Passing {
+				want = false
+			}
 			want = want && proof.Finding == gate.Passing && now.Sub(proof.At) <= 5*time.Second && !refused
 		}
 		if v := gate.Decide(in); v.Open != want {

@@ -16,6 +16,7 @@ func Pod(in *corev1.Pod) service.Pod {
 		Annotations: in.Annotations,
 		Addresses:   addresses(in.Status),
 		Ports:       ports(in.Spec),
+		Containers:  containers(in),
 		Phase:       service.Phase(in.Status.Phase),
 		Terminating: in.DeletionTimestamp != nil,
 		Conditions:  map[string]service.Condition{},
@@ -65,17 +66,37 @@ func addresses(status corev1.PodStatus) []netip.Addr {
 	return out
 }
 
-// ports are those of the regular containers, then those of native sidecars:
-// init containers that are restarted always, and so run beside the others.
-func ports(spec corev1.PodSpec) []service.ContainerPort {
-	containers := spec.Containers
+// lasting are the regular containers, then native sidecars: init containers that
+// are restarted always, and so run beside the others.
+func lasting(spec corev1.PodSpec) []corev1.Container {
+	containers := slices.Clip(spec.Containers)
 	for _, container := range spec.InitContainers {
 		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			containers = append(slices.Clip(containers), container)
+			containers = append(containers, container)
 		}
 	}
+	return containers
+}
+
+// containers are the lasting ones, with their readiness.
+func containers(in *corev1.Pod) []service.Container {
+	ready := map[string]bool{}
+	for _, statuses := range [][]corev1.ContainerStatus{in.Status.ContainerStatuses, in.Status.InitContainerStatuses} {
+		for _, status := range statuses {
+			ready[status.Name] = status.Ready
+		}
+	}
+	var out []service.Container
+	for _, container := range lasting(in.Spec) {
+		out = append(out, service.Container{Name: container.Name, Ready: ready[container.Name]})
+	}
+	return out
+}
+
+// ports are those of the lasting containers.
+func ports(spec corev1.PodSpec) []service.ContainerPort {
 	var out []service.ContainerPort
-	for _, container := range containers {
+	for _, container := range lasting(spec) {
 		for _, port := range container.Ports {
 			if port.ContainerPort < 1 || port.ContainerPort > 65535 {
 				continue

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -48,7 +49,8 @@ func fullPod() *corev1.Pod {
 				{Type: "example.com/lb", Status: corev1.ConditionTrue},
 				{Type: service.GateReachable, Status: corev1.ConditionFalse, Reason: "WaitingForServers", Message: "m", LastTransitionTime: since},
 			},
-			ContainerStatuses: []corev1.ContainerStatus{{Name: "web"}},
+			ContainerStatuses:     []corev1.ContainerStatus{{Name: "log"}, {Name: "web", Ready: true}},
+			InitContainerStatuses: []corev1.ContainerStatus{{Name: "migrate", Ready: true}, {Name: "proxy", Ready: true}},
 		},
 	}
 }
@@ -62,6 +64,7 @@ func TestPod(t *testing.T) {
 		Ports: []service.ContainerPort{
 			{Name: "http", Port: 8080, Protocol: "TCP"}, {Port: 514, Protocol: "UDP"}, {Port: 15001, Protocol: "TCP"},
 		},
+		Containers:           []service.Container{{Name: "web", Ready: true}, {Name: "log"}, {Name: "proxy", Ready: true}},
 		Phase:                service.PhaseRunning,
 		Terminating:          true,
 		ContainersReady:      true,
@@ -87,5 +90,35 @@ func TestPodThatIsNotReady(t *testing.T) {
 	pod.Status = corev1.PodStatus{PodIP: "198.18.64.7"} // an API server that is too old for podIPs
 	if got := Pod(pod); got.ContainersReady || len(got.Addresses) != 1 {
 		t.Errorf("without conditions: ready %v, addresses %v", got.ContainersReady, got.Addresses)
+	}
+}
+
+// A container of which nothing was reported yet is there, and not ready.
+func TestContainersBeforeTheirStatus(t *testing.T) {
+	pod := fullPod()
+	pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses = nil, nil
+	want := []service.Container{{Name: "web"}, {Name: "log"}, {Name: "proxy"}}
+	if diff := cmp.Diff(want, Pod(pod).Containers); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A pod on the host's network has the node's addresses, in the order of the
+// kubelet, and the container ports as they are.
+func TestHostNetworkPod(t *testing.T) {
+	pod := fullPod()
+	pod.Spec.HostNetwork = true
+	pod.Spec.Containers[0].Ports[0].HostPort = 8080
+	pod.Status.HostIP, pod.Status.PodIP = "198.18.0.2", "198.18.0.2"
+	pod.Status.PodIPs = []corev1.PodIP{{IP: "198.18.0.2"}, {IP: "2001:db8::2"}}
+	declared := annotation.Parse(Pod(pod))
+	if len(declared.Instances) != 1 || len(declared.Errors) != 0 {
+		t.Fatalf("declared: %+v", declared)
+	}
+	v4, v6 := netip.MustParseAddr("198.18.0.2"), netip.MustParseAddr("2001:db8::2")
+	in := declared.Instances[0]
+	want := map[string]netip.Addr{"lan_ipv4": v4, "wan_ipv4": v4, "lan_ipv6": v6, "wan_ipv6": v6}
+	if diff := cmp.Diff(want, in.Tagged, cmpopts.EquateComparable(netip.Addr{})); diff != "" || in.Address != v4 || in.Port != 8080 {
+		t.Errorf("%s:%d, tagged (-want +got):\n%s", in.Address, in.Port, diff)
 	}
 }

@@ -3,7 +3,6 @@ package registration
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 // Decide compares what the pods of a node ask for with what the registry
 // holds. Equal input gives an equal plan, in whatever order it is listed.
 func Decide(in Input) Plan {
-	d := decision{in: in, pods: map[string]PodState{}, wanted: map[string]wish{}}
+	d := decision{in: in, pods: map[string]PodState{}, wanted: map[string]wish{}, serving: map[string]service.Health{}}
 	for _, pod := range in.Pods {
 		d.pods[pod.Pod.UID] = pod
 		if _, gone := in.Gone[pod.Pod.UID]; gone || pod.Ended {
@@ -24,6 +23,11 @@ func Decide(in Input) Plan {
 		}
 	}
 
+	for _, entry := range in.Entries {
+		if entry.Cluster == in.Cluster && entry.Node == in.Node && entry.HasCheck {
+			d.serving[entry.Instance.ID] = entry.Instance.Health
+		}
+	}
 	for _, entry := range in.Entries {
 		id := entry.Instance.ID
 		w, wanted := d.wanted[id]
@@ -51,9 +55,9 @@ func Decide(in Input) Plan {
 			cmp.Compare(a.Kind, b.Kind), // an entry is registered before it is made passing
 		)
 	})
-	slices.SortFunc(d.plan.Held, func(a, b Held) int {
-		return cmp.Compare(a.Entry.Instance.ID, b.Entry.Instance.ID)
-	})
+	for _, held := range [][]Held{d.plan.Held, d.plan.Replaced} {
+		slices.SortFunc(held, func(a, b Held) int { return cmp.Compare(a.Entry.Instance.ID, b.Entry.Instance.ID) })
+	}
 	return d.plan
 }
 
@@ -82,10 +86,11 @@ type wish struct {
 
 // decision is one run of Decide.
 type decision struct {
-	in     Input
-	pods   map[string]PodState // by UID
-	wanted map[string]wish     // by instance ID; what has an entry is taken out
-	plan   Plan
+	in      Input
+	pods    map[string]PodState       // by UID
+	wanted  map[string]wish           // by instance ID; what has an entry is taken out
+	serving map[string]service.Health // of our own entries, by instance ID
+	plan    Plan
 }
 
 func (d *decision) op(kind Kind, instance service.Instance, reason string) {
@@ -116,7 +121,7 @@ func (d *decision) update(entry Entry, w wish) {
 	if diff := differences(entry.Instance, w.instance); len(diff) > 0 {
 		d.op(Register, w.instance, strings.Join(diff, "; "))
 	}
-	d.follow(entry, w.instance, w.pod)
+	d.follow(entry, w.instance)
 }
 
 // unwanted decides about an entry of ours that no pod asks for.
@@ -135,24 +140,55 @@ func (d *decision) unwanted(entry Entry) {
 	case pod.Ended:
 		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"))
 	case pod.Incomplete:
-		instance := entry.Instance
-		instance.Health, instance.Notes = pod.Health, pod.Notes
-		if !entry.HasCheck {
-			d.op(Register, instance, noCheck)
-			return
-		}
-		d.follow(entry, instance, pod)
+		d.keep(entry, pod)
+	case d.replacement(entry, pod) != "":
+		d.plan.Replaced = append(d.plan.Replaced, Held{Entry: entry, Reason: fmt.Sprintf(
+			"kept until %s is in service, which the pod wants instead", d.replacement(entry, pod))})
+	case slices.ContainsFunc(pod.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
+		d.leave(entry, fmt.Sprintf("the pod wants service %q under another ID now", entry.Instance.Name))
 	default:
 		d.leave(entry, fmt.Sprintf("the pod does not declare service %q any more", entry.Instance.Name))
 	}
 }
 
-// follow gives a checked entry the health of its pod.
-func (d *decision) follow(entry Entry, instance service.Instance, pod PodState) {
+// keep leaves an entry as it is, but for its health.
+func (d *decision) keep(entry Entry, pod PodState) {
+	instance := entry.Instance
+	instance.Health, instance.Notes = pod.Health, pod.Notes
+	if fixed, ok := pod.Fixed.For(instance.Name); ok {
+		// An annotation that cannot be understood puts nothing into service that
+		// was taken out before, nor the other way round.
+		instance.Health, instance.Notes = cmp.Or(fixed, entry.Instance.Health, pod.Health), fixedNotes
+	}
+	if !entry.HasCheck {
+		d.op(Register, instance, noCheck)
+		return
+	}
+	d.follow(entry, instance)
+}
+
+// replacement is the ID under which the pod wants the service of an entry and
+// that the registry does not hold in service yet. It is empty if there is nothing
+// to wait for, because the entry or its replacement is not to serve anyway.
+func (d *decision) replacement(entry Entry, pod PodState) string {
+	if entry.HasCheck && entry.Instance.Health == service.Critical {
+		return ""
+	}
+	for _, instance := range pod.Instances {
+		if instance.Name == entry.Instance.Name && instance.Health != service.Critical &&
+			d.serving[instance.ID] != instance.Health {
+			return instance.ID
+		}
+	}
+	return ""
+}
+
+// follow gives a checked entry its health.
+func (d *decision) follow(entry Entry, instance service.Instance) {
 	if entry.Instance.Health == instance.Health {
 		return
 	}
-	d.op(SetHealth, instance, cmp.Or(pod.Notes, fmt.Sprintf("health is %s, should be %s",
+	d.op(SetHealth, instance, cmp.Or(instance.Notes, fmt.Sprintf("health is %s, should be %s",
 		entry.Instance.Health, instance.Health)))
 }
 
@@ -176,40 +212,3 @@ func (d *decision) hold(entry Entry, reason string) {
 }
 
 const noCheck = "the entry has no health check"
-
-// differences says in words where an entry differs from what is wanted, in all
-// that Register writes.
-func differences(have, want service.Instance) []string {
-	var diff []string
-	if have.Name != want.Name {
-		diff = append(diff, fmt.Sprintf("name differs: is %q, should be %q", have.Name, want.Name))
-	}
-	if have.Address != want.Address {
-		diff = append(diff, fmt.Sprintf("address differs: is %s, should be %s", have.Address, want.Address))
-	}
-	if have.Port != want.Port {
-		diff = append(diff, fmt.Sprintf("port differs: is %d, should be %d", have.Port, want.Port))
-	}
-	if !slices.Equal(have.Tags, want.Tags) {
-		diff = append(diff, "tags differ")
-	}
-	if keys := differingKeys(have.Meta, want.Meta); len(keys) > 0 {
-		diff = append(diff, "meta differs: "+strings.Join(keys, ", "))
-	}
-	return diff
-}
-
-// differingKeys are the keys whose values differ or that one side lacks.
-func differingKeys(a, b map[string]string) []string {
-	keys := map[string]bool{}
-	for _, side := range []map[string]string{a, b} {
-		for key := range side {
-			av, inA := a[key]
-			bv, inB := b[key]
-			if av != bv || inA != inB {
-				keys[key] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(keys))
-}

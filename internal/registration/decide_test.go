@@ -3,8 +3,10 @@ package registration_test
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -28,6 +30,8 @@ func livePod(uid string, health service.Health, names ...string) registration.Po
 		pod.Instances = append(pod.Instances, service.Instance{
 			ID: service.InstanceID(name, ref), Name: name, Pod: ref,
 			Address: netip.MustParseAddr("198.18.64.7"), Port: 80, Tags: []string{"a", "b"},
+			Tagged:  map[string]netip.Addr{service.TaggedLANIPv4: netip.MustParseAddr("198.18.64.7")},
+			Weights: service.Weights{Passing: 1, Warning: 1}, CheckTTL: time.Hour,
 			Meta:   map[string]string{service.MetaCluster: cluster, service.MetaNode: node, service.MetaPodUID: uid, "team": "shop"},
 			Health: health, Notes: pod.Notes,
 		})
@@ -55,6 +59,9 @@ func owner(cluster, node string) func(*registration.Entry) {
 
 func noCheck(e *registration.Entry) { e.HasCheck, e.Instance.Health = false, "" }
 
+// oldID is an ID under which nobody wants the entry.
+func oldID(e *registration.Entry) { e.Instance.ID = "old_" + e.Instance.ID }
+
 func otherPort(e *registration.Entry) { e.Instance.Port = 81 }
 
 // lines shows a plan as text: what is done to which service of which pod, with
@@ -69,6 +76,9 @@ func lines(plan registration.Plan) []string {
 	for _, h := range plan.Held {
 		out = append(out, "held | "+h.Entry.Instance.Name+"@"+h.Entry.Instance.Pod.UID+" | "+h.Reason)
 	}
+	for _, h := range plan.Replaced {
+		out = append(out, "replaced | "+h.Entry.Instance.ID+" | "+h.Reason)
+	}
 	return out
 }
 
@@ -80,9 +90,16 @@ func TestDecide(t *testing.T) {
 		change(&p)
 		return p
 	}
-	terminating := with(critical, func(p *registration.PodState) { p.Terminating, p.Notes = true, "pod is terminating" })
+	terminating := with(critical, func(p *registration.PodState) {
+		p.Terminating, p.Notes = true, "pod is terminating"
+		p.Instances = slices.Clone(p.Instances)
+		p.Instances[0].Notes = p.Notes
+	})
 	ended := with(critical, func(p *registration.PodState) { p.Ended, p.Notes = true, "pod has ended: phase Failed" })
 	incomplete := with(livePod("1", service.Critical), func(p *registration.PodState) { p.Incomplete = true })
+	fixedAt := func(h service.Health) registration.PodState {
+		return with(incomplete, func(p *registration.PodState) { p.Fixed = annotation.Fixed{"": h} })
+	}
 
 	type pods = []registration.PodState
 	type entries = []registration.Entry
@@ -108,9 +125,13 @@ func TestDecide(t *testing.T) {
 			e.Instance.Port = 81
 			e.Instance.Tags = []string{"b", "a"}
 			e.Instance.Meta = map[string]string{service.MetaCluster: cluster, service.MetaNode: node, service.MetaPodUID: "1", "team": "x", "extra": ""}
+			e.Instance.Tagged = map[string]netip.Addr{service.TaggedLANIPv4: {}, service.TaggedLANIPv6: netip.MustParseAddr("fd00::7")}
+			e.Instance.Weights.Warning = 0
+			e.Instance.CheckTTL = time.Minute
 		})}, nil, []string{`register | web@1 | passing | name differs: is "www", should be "web"; ` +
 			`address differs: is 198.18.64.8, should be 198.18.64.7; port differs: is 81, should be 80; ` +
-			`tags differ; meta differs: extra, team`}},
+			`tagged addresses differ: lan_ipv4, lan_ipv6; tags differ; meta differs: extra, team; ` +
+			`weights differ: are 1 and 0, should be 1 and 1; check TTL differs: is 1m0s, should be 1h0m0s`}},
 		{"fields and health, entering: registered first", pods{passing},
 			entries{entry(passing, "web", otherPort, health(service.Critical))}, nil, []string{
 				"register | web@1 | passing | port differs: is 81, should be 80",
@@ -156,6 +177,34 @@ func TestDecide(t *testing.T) {
 		{"not understood: stays", pods{incomplete}, entries{entry(critical, "web", otherPort)}, nil, nil},
 		{"not understood: gets a check", pods{incomplete}, entries{entry(critical, "web", noCheck)}, nil,
 			[]string{"register | web@1 | critical | the entry has no health check"}},
+
+		{"not understood, but its health is fixed", pods{fixedAt(service.Warning)}, entries{entry(passing, "web")}, nil,
+			[]string{"set-health | web@1 | warning | fixed by the annotation service-health"}},
+		{"its fixed health is not understood", pods{fixedAt("")}, entries{entry(passing, "web")}, nil, nil},
+		{"its fixed health is not understood, and there is none yet", pods{fixedAt("")}, entries{entry(passing, "web", noCheck)}, nil,
+			[]string{"register | web@1 | critical | the entry has no health check"}},
+
+		{"replaced: kept", pods{passing}, entries{entry(passing, "web", oldID)}, nil, []string{
+			"register | web@1 | passing | not registered yet",
+			"replaced | old_fairway_web_shop_pod-1_1 | kept until fairway_web_shop_pod-1_1 is in service, which the pod wants instead",
+		}},
+		{"replaced: kept until the other passes", pods{passing}, entries{entry(passing, "web", oldID), entry(passing, "web", health(service.Critical))}, nil, []string{
+			"set-health | web@1 | passing | notes: passing",
+			"replaced | old_fairway_web_shop_pod-1_1 | kept until fairway_web_shop_pod-1_1 is in service, which the pod wants instead",
+		}},
+		{"replaced: kept while another cluster has the ID", pods{passing}, entries{entry(passing, "web", oldID), entry(passing, "web", owner("c2", node))}, nil, []string{
+			"replaced | old_fairway_web_shop_pod-1_1 | kept until fairway_web_shop_pod-1_1 is in service, which the pod wants instead",
+		}},
+		{"replaced: leaves", pods{passing}, entries{entry(passing, "web", oldID), entry(passing, "web")}, nil,
+			[]string{`set-health | web@1 | critical | the pod wants service "web" under another ID now`}},
+		{"replaced: not kept if it serves nobody", pods{passing}, entries{entry(passing, "web", oldID, health(service.Critical))}, nil, []string{
+			"register | web@1 | passing | not registered yet",
+			`deregister | web@1 | critical | the pod wants service "web" under another ID now`,
+		}},
+		{"replaced: not kept if the pod is not ready", pods{critical}, entries{entry(passing, "web", oldID)}, nil, []string{
+			`set-health | web@1 | critical | the pod wants service "web" under another ID now`,
+			"register | web@1 | critical | not registered yet",
+		}},
 
 		{"foreign", pods{passing}, entries{entry(passing, "web"),
 			entry(livePod("2", service.Passing), "web", owner("c2", node)),
@@ -249,12 +298,16 @@ func TestWant(t *testing.T) {
 			registration.PodState{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 1},
 		{"misspelled opt-in", change(func(p *service.Pod) { p.Annotations = map[string]string{"fairway.dev/service-name": "web"} }),
 			registration.PodState{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 0},
+		{"not ready but for a container that does not count", change(func(p *service.Pod) {
+			p.ContainersReady, p.Containers = false, []service.Container{{Name: "app", Ready: true}, {Name: "gate"}}
+			p.Annotations["fairway.dev/sidecar"] = "gate"
+		}), registration.PodState{Health: service.Passing, Notes: "containers are ready (not counting gate)"}, 1},
 		{"declares nothing", change(func(p *service.Pod) { p.Annotations = nil }),
 			registration.PodState{Health: service.Passing, Notes: "containers are ready"}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := registration.Want(tt.pod, annotation.Parse(tt.pod), cluster, node)
+			got := registration.Want(tt.pod, annotation.Parse(tt.pod), cluster, node, time.Hour)
 			tt.want.Pod = pod.Ref
 			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(registration.PodState{}, "Instances")); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
@@ -271,5 +324,67 @@ func TestWant(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A fixed health counts while the pod runs, and no longer (I4).
+func TestWantFixedHealth(t *testing.T) {
+	pod := service.Pod{
+		Ref: service.PodRef{Namespace: "shop", Name: "web-0", UID: "1"},
+		Annotations: map[string]string{
+			"fairway.dev/service-names": "web,api,db", "fairway.dev/service-port": "80",
+			"fairway.dev/service-health": "passing", "fairway.dev/service-health-api": "warning", "fairway.dev/service-health-db": "ill",
+		},
+		Addresses: []netip.Addr{netip.MustParseAddr("198.18.64.7")},
+		Phase:     service.PhaseRunning,
+	}
+	tests := []struct {
+		name   string
+		change func(*service.Pod)
+		want   []service.Health // of web and api; db is not understood
+	}{
+		{"not ready", func(*service.Pod) {}, []service.Health{service.Passing, service.Warning}},
+		{"terminating", func(p *service.Pod) { p.Terminating = true }, []service.Health{service.Critical, service.Critical}},
+		{"ended", func(p *service.Pod) { p.Phase = service.PhaseFailed }, []service.Health{service.Critical, service.Critical}},
+		{"not started", func(p *service.Pod) { p.Phase = service.PhasePending }, []service.Health{service.Critical, service.Critical}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := pod
+			tt.change(&p)
+			state := registration.Want(p, annotation.Parse(p), cluster, node, time.Hour)
+			var got []service.Health
+			for _, in := range state.Instances {
+				got = append(got, in.Health)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if _, fixed := state.Fixed.For("db"); fixed != p.Running() {
+				t.Errorf("the health of db is kept: %v; want that while the pod runs", fixed)
+			}
+		})
+	}
+}
+
+// A pod's own dead-man goes before the agent's, and where the registry has none
+// there is none.
+func TestWantCheckTTL(t *testing.T) {
+	pod := service.Pod{
+		Annotations: map[string]string{"fairway.dev/service-names": "web", "fairway.dev/service-port": "80"},
+		Addresses:   []netip.Addr{netip.MustParseAddr("198.18.64.7")},
+	}
+	ttl := func(agents time.Duration) time.Duration {
+		return registration.Want(pod, annotation.Parse(pod), cluster, node, agents).Instances[0].CheckTTL
+	}
+	if got := ttl(time.Hour); got != time.Hour {
+		t.Errorf("without annotation: %s, want the agent's 1h", got)
+	}
+	pod.Annotations["fairway.dev/service-check-ttl"] = "30s"
+	if got := ttl(time.Hour); got != 30*time.Second {
+		t.Errorf("with annotation: %s, want its 30s", got)
+	}
+	if got := ttl(0); got != 0 {
+		t.Errorf("in a registry without dead-men: %s, want none", got)
 	}
 }

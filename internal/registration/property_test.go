@@ -86,15 +86,21 @@ func drawWorld(t *rapid.T) (registration.Input, registry) {
 		pod.Incomplete = rapid.Bool().Draw(t, "incomplete")
 		pod.Ended = rapid.IntRange(0, 4).Draw(t, "ended") == 0
 		pod.Terminating = rapid.IntRange(0, 4).Draw(t, "terminating") == 0
+		if pod.Ended || pod.Terminating {
+			pod = withHealth(pod, service.Critical)
+		} else {
+			drawFixed(t, &pod)
+		}
 		if rapid.IntRange(0, 2).Draw(t, "listed") > 0 {
 			in.Pods = append(in.Pods, pod)
 		}
 		if rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
 			in.Gone[pod.Pod.UID] = "deletion seen"
 		}
-		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 3, rapid.ID[string]).Draw(t, "registered") {
+		registered := rapid.SampledFrom(names)
+		for _, name := range rapid.SliceOfN(registered, 0, 5).Draw(t, "registered") {
 			e := entry(pod, name, health(healths.Draw(t, "registered health")))
-			switch rapid.IntRange(0, 8).Draw(t, "drift") {
+			switch rapid.IntRange(0, 14).Draw(t, "drift") {
 			case 0:
 				e.Instance.Port++
 			case 1:
@@ -107,6 +113,12 @@ func drawWorld(t *rapid.T) (registration.Input, registry) {
 				e.Cluster = "c2"
 			case 5:
 				e.Node = "n2"
+			case 7:
+				e.Instance.Weights.Passing++
+			case 8:
+				e.Instance.CheckTTL, e.Instance.Tagged = 0, map[string]netip.Addr{service.TaggedWANIPv4: {}}
+			case 9, 10: // as another version of Fairway would have called it
+				e.Instance.ID = "old_" + e.Instance.ID
 			case 6: // somebody took the pod UID out of the meta
 				e.Instance.Meta, e.Instance.Pod = nil, service.PodRef{}
 			}
@@ -115,6 +127,34 @@ func drawWorld(t *rapid.T) (registration.Input, registry) {
 	}
 	in.Entries = reg.entries()
 	return in, reg
+}
+
+// withHealth gives the pod and its instances a health.
+func withHealth(pod registration.PodState, health service.Health) registration.PodState {
+	pod.Health = health
+	for i := range pod.Instances {
+		pod.Instances[i].Health = health
+	}
+	return pod
+}
+
+// drawFixed fixes the health of some of the pod's services, some of them in a
+// way that cannot be understood: those are not among its instances.
+func drawFixed(t *rapid.T, pod *registration.PodState) {
+	values := []service.Health{service.Passing, service.Warning, service.Critical, ""}
+	pod.Fixed = rapid.MapOfN(rapid.SampledFrom([]string{"", "web", "db"}), rapid.SampledFrom(values), 0, 2).Draw(t, "fixed")
+	pod.Instances = slices.DeleteFunc(pod.Instances, func(in service.Instance) bool {
+		health, fixed := pod.Fixed.For(in.Name)
+		return fixed && health == ""
+	})
+	for i, in := range pod.Instances {
+		if health, fixed := pod.Fixed.For(in.Name); fixed {
+			pod.Instances[i].Health = health
+		}
+	}
+	for _, health := range pod.Fixed {
+		pod.Incomplete = pod.Incomplete || health == ""
+	}
 }
 
 // An entry whose pod is neither listed nor proven gone is not touched.
@@ -135,7 +175,12 @@ func TestI1AbsenceNeedsProof(t *testing.T) {
 			}
 			// Of a live pod only a service goes that the pod was understood not
 			// to declare.
-			removed := op.Kind == registration.Deregister || op.Instance.Health == service.Critical && pod.Health != service.Critical
+			asked, fixed := pod.Fixed.For(op.Instance.Name)
+			if !fixed {
+				asked = pod.Health
+			}
+			removed := op.Kind == registration.Deregister || op.Instance.Health == service.Critical && asked != service.Critical &&
+				!(asked == "" && pod.Health == service.Critical && !reg[op.Instance.ID].HasCheck)
 			if removed && !isGone && !pod.Ended && (pod.Incomplete || declares(pod, op.Instance.ID)) {
 				t.Fatalf("%s of %s (%s): its pod is alive and was not understood to have given it up",
 					op.Kind, op.Instance.ID, op.Reason)
@@ -216,12 +261,56 @@ func TestI5OwnByIdentity(t *testing.T) {
 	})
 }
 
-// Any world is at rest after two passes: the second removes, the third writes
-// nothing. At rest the registry holds what the pods ask for.
+// A service that a pod wants in service, and that is, is at no moment without an
+// entry in service, also while its ID changes.
+func TestReplacedOnlyByWhatServes(t *testing.T) {
+	serves := func(reg registry, pod registration.PodState, name string) bool {
+		for _, e := range reg {
+			if own(e) && e.Instance.Pod == pod.Pod && e.Instance.Name == name && e.HasCheck && e.Instance.Health != service.Critical {
+				return true
+			}
+		}
+		return false
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		in, reg := drawWorld(t)
+		for _, pod := range in.Pods {
+			for _, in := range pod.Instances {
+				if rapid.Bool().Draw(t, "renamed "+in.ID) {
+					e := entry(pod, in.Name, oldID, health(service.Passing))
+					reg[e.Instance.ID] = e
+				}
+			}
+		}
+		in.Entries = reg.entries()
+		for range 4 {
+			for _, op := range registration.Decide(in).Ops {
+				before := registry(maps.Clone(reg))
+				if err := reg.apply(registration.Plan{Ops: []registration.Op{op}}); err != nil {
+					t.Fatal(err)
+				}
+				for _, pod := range in.Pods {
+					if _, gone := in.Gone[pod.Pod.UID]; gone || pod.Ended {
+						continue
+					}
+					for _, want := range pod.Instances {
+						if want.Health != service.Critical && serves(before, pod, want.Name) && !serves(reg, pod, want.Name) {
+							t.Fatalf("%s of %s (%s) takes the last of %s out", op.Kind, op.Instance.ID, op.Reason, want.ID)
+						}
+					}
+				}
+			}
+			in.Entries = reg.entries()
+		}
+	})
+}
+
+// Any world is at rest after three passes: one brings in, one takes out what it
+// replaces, one removes; another writes nothing. At rest the registry holds what the pods ask for.
 func TestI6NothingAtRest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in, reg := drawWorld(t)
-		for range 2 {
+		for range 3 {
 			if err := reg.apply(registration.Decide(in)); err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +318,7 @@ func TestI6NothingAtRest(t *testing.T) {
 		}
 		plan := registration.Decide(in)
 		if len(plan.Ops) > 0 {
-			t.Fatalf("not at rest after two passes: %v", lines(plan))
+			t.Fatalf("not at rest after three passes: %v", lines(plan))
 		}
 		for _, pod := range in.Pods {
 			_, gone := in.Gone[pod.Pod.UID]

@@ -11,16 +11,22 @@
 //  3. An entry leaves if its pod is proven gone or has ended, or if the pod
 //     lives, is fully understood and no longer declares the service.
 //  4. An entry of a pod that is not fully understood keeps its last good
-//     registration and follows the pod's health.
+//     registration and follows the pod's health, or the health that an annotation
+//     fixes; if it is that which was not understood, it keeps its health.
 //  5. An entry of a pod that is neither there nor proven gone is held as it
 //     is: absence from a list is no proof (I1).
+//  6. An entry whose pod wants the same service under another ID is kept until
+//     the registry holds that one in service.
 //
 // What leaves turns critical first and is removed by a later pass, which must
 // have seen it critical in the registry (I4). A world at rest is reached in two
-// passes.
+// passes, in three if an entry is replaced.
 package registration
 
-import "fairway.dev/fairway/internal/service"
+import (
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/service"
+)
 
 // Entry is one registration as the registry holds it now.
 type Entry struct {
@@ -41,6 +47,8 @@ type PodState struct {
 	Pod    service.PodRef
 	Health service.Health
 	Notes  string // why it has that health
+	// Fixed are the healths that do not follow the pod, while it runs.
+	Fixed annotation.Fixed
 	// Ended is true if all containers of the pod have stopped for good.
 	Ended bool
 	// Terminating is true if the pod is about to end: its entries stay until it
@@ -93,7 +101,8 @@ type Op struct {
 	Reason   string
 }
 
-// Held is an entry that stays although no pod asks for it, and why.
+// Held is an entry that stays although no pod asks for it under that ID, and
+// why.
 type Held struct {
 	Entry  Entry
 	Reason string
@@ -106,6 +115,8 @@ type Plan struct {
 	Ops []Op
 	// Held are entries whose pod is neither there nor proven gone.
 	Held []Held
+	// Replaced are entries that stay until others of their pods are in service.
+	Replaced []Held
 	// Foreign counts entries of other clusters and nodes. They are not touched.
 	Foreign int
 	// Refused says, by instance ID, why an instance cannot be registered: its

@@ -2,15 +2,21 @@ package registration
 
 import (
 	"maps"
+	"time"
 
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/service"
 )
 
+// fixedNotes is why an instance has a health that is not its pod's.
+const fixedNotes = "fixed by the annotation service-health"
+
 // Want is what a pod of the given cluster and node asks for, declared being
-// what its annotations say.
-func Want(pod service.Pod, declared annotation.Result, cluster, node string) PodState {
-	health, notes := pod.Status()
+// what its annotations say. checkTTL is the dead-man of entries whose pod asks
+// for none; zero if the registry has no dead-men, and then a pod's own has no
+// effect either.
+func Want(pod service.Pod, declared annotation.Result, cluster, node string, checkTTL time.Duration) PodState {
+	health, notes := pod.Status(declared.Excluded...)
 	state := PodState{
 		Pod:         pod.Ref,
 		Health:      health,
@@ -21,8 +27,17 @@ func Want(pod service.Pod, declared annotation.Result, cluster, node string) Pod
 		// annotation must not take a service away.
 		Incomplete: len(declared.Errors) > 0 || len(declared.Instances) < len(declared.Services),
 	}
+	if pod.Running() { // a pod that leaves is critical, whatever was asked for (I4)
+		state.Fixed = declared.Fixed
+	}
 	for _, instance := range declared.Instances {
 		instance.Health, instance.Notes = health, notes
+		if fixed, ok := state.Fixed.For(instance.Name); ok {
+			instance.Health, instance.Notes = fixed, fixedNotes
+		}
+		if checkTTL == 0 || instance.CheckTTL == 0 {
+			instance.CheckTTL = checkTTL
+		}
 		meta := make(map[string]string, len(instance.Meta)+2)
 		maps.Copy(meta, instance.Meta)
 		meta[service.MetaCluster] = cluster

@@ -7,8 +7,9 @@
 package service
 
 import (
-	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -70,7 +71,11 @@ type Pod struct {
 	// Ports are the container ports that the pod declares, regular containers
 	// in spec order, then native sidecars.
 	Ports []ContainerPort
-	Phase Phase
+	// Containers are those that count for the pod's readiness: regular
+	// containers in spec order, then native sidecars. Empty if the source of the
+	// pod does not tell them apart.
+	Containers []Container
+	Phase      Phase
 	// Terminating is true from the moment of the DELETE request on.
 	Terminating bool
 	// ContainersReady is the pod condition of that name, which counts native
@@ -86,6 +91,13 @@ type Pod struct {
 	Gates []Gate
 	// Conditions are the pod conditions that Fairway owns, by type.
 	Conditions map[string]Condition
+}
+
+// Container is one container of a pod.
+type Container struct {
+	Name string
+	// Ready is false as long as nothing was reported of the container.
+	Ready bool
 }
 
 // ContainerPort is a port that a container declares.
@@ -132,55 +144,59 @@ func (p Pod) Gated() bool {
 // Ended tells whether all containers of the pod have stopped for good.
 func (p Pod) Ended() bool { return p.Phase == PhaseSucceeded || p.Phase == PhaseFailed }
 
-// Status is the health of a pod's instances, and why.
-func (p Pod) Status() (Health, string) {
+// Running tells whether the pod has been started and is not about to end.
+func (p Pod) Running() bool { return p.Phase == PhaseRunning && !p.Terminating }
+
+// Status is the health of a pod's instances, and why, if the containers named in
+// excluded do not count.
+func (p Pod) Status(excluded ...string) (Health, string) {
 	switch {
 	case p.Terminating:
 		return Critical, "pod is terminating"
 	case p.Ended():
 		return Critical, "pod has ended: phase " + string(p.Phase)
-	case !p.ContainersReady:
-		if p.NotReadyMessage != "" {
-			return Critical, "containers are not ready: " + p.NotReadyMessage
-		}
-		return Critical, "containers are not ready"
+	}
+	if problem := p.NotReady(excluded...); problem != "" {
+		return Critical, problem
 	}
 	for _, g := range p.Gates {
 		if g.Type != GateReachable && !g.Open {
 			return Critical, "readiness gate " + g.Type + " is not open"
 		}
 	}
-	return Passing, "containers are ready"
+	return Passing, "containers are ready" + notCounting(excluded)
 }
 
-// Health is the state of an instance in the words of Consul's checks.
-type Health string
-
-// The values of Health.
-const (
-	Passing  Health = "passing"
-	Warning  Health = "warning"
-	Critical Health = "critical"
-)
-
-// Instance is one service of one pod, as it should stand in a registry.
-type Instance struct {
-	ID      string // see InstanceID
-	Name    string // service name
-	Pod     PodRef
-	Address netip.Addr
-	Port    uint16 // 0 if the service has no port
-	Tags    []string
-	// Meta is what the user gave plus Fairway's own keys.
-	Meta   map[string]string
-	Health Health
-	// Notes says why the instance has its health. It is shown, not compared.
-	Notes string
+// NotReady says why the pod's containers are not ready if those named in
+// excluded do not count, and is empty if they are. Without an exclusion the
+// kubelet's own word is taken.
+func (p Pod) NotReady(excluded ...string) string {
+	switch {
+	case p.ContainersReady:
+		return ""
+	case len(excluded) == 0 || len(p.Containers) == 0:
+		if p.NotReadyMessage != "" {
+			return "containers are not ready: " + p.NotReadyMessage
+		}
+		return "containers are not ready"
+	case p.Phase != PhaseRunning:
+		return "pod is not running: phase " + string(p.Phase)
+	}
+	var unready []string
+	for _, c := range p.Containers {
+		if !c.Ready && !slices.Contains(excluded, c.Name) {
+			unready = append(unready, c.Name)
+		}
+	}
+	if len(unready) == 0 {
+		return ""
+	}
+	return "containers are not ready: " + strings.Join(unready, ", ") + notCounting(excluded)
 }
 
-// InstanceID is the registry ID of service name on a pod. It holds the UID, so
-// that a pod made again under the same name is another entry and no proof
-// about one can pass for the other.
-func InstanceID(name string, pod PodRef) string {
-	return fmt.Sprintf("fairway_%s_%s_%s_%s", name, pod.Namespace, pod.Name, pod.UID)
+func notCounting(excluded []string) string {
+	if len(excluded) == 0 {
+		return ""
+	}
+	return " (not counting " + strings.Join(excluded, ", ") + ")"
 }

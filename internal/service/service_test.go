@@ -1,6 +1,8 @@
 package service_test
 
 import (
+	"maps"
+	"net/netip"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -46,6 +48,68 @@ func TestStatus(t *testing.T) {
 			health, why := tt.pod.Status()
 			if health != tt.health || why != tt.why {
 				t.Errorf("got %s, %q; want %s, %q", health, why, tt.health, tt.why)
+			}
+		})
+	}
+}
+
+func TestStatusWithExcludedContainers(t *testing.T) {
+	waiting := service.Pod{Phase: service.PhaseRunning, NotReadyMessage: "the kubelet's words", Containers: []service.Container{
+		{Name: "app", Ready: true}, {Name: "logs"}, {Name: "gate"},
+	}}
+	with := func(change func(*service.Pod)) service.Pod {
+		pod := waiting
+		change(&pod)
+		return pod
+	}
+	both := []string{"logs", "gate"}
+	tests := []struct {
+		name     string
+		pod      service.Pod
+		excluded []string
+		health   service.Health
+		why      string
+	}{
+		{"nothing excluded: the kubelet's word", waiting, nil, service.Critical, "containers are not ready: the kubelet's words"},
+		{"all that is not ready is excluded", waiting, both, service.Passing, "containers are ready (not counting logs, gate)"},
+		{"not all of it", waiting, []string{"gate"}, service.Critical, "containers are not ready: logs (not counting gate)"},
+		{"all are ready", with(func(p *service.Pod) { p.ContainersReady = true }), both,
+			service.Passing, "containers are ready (not counting logs, gate)"},
+		{"not started", with(func(p *service.Pod) { p.Phase = service.PhasePending }), both,
+			service.Critical, "pod is not running: phase Pending"},
+		{"terminating", with(func(p *service.Pod) { p.Terminating = true }), both, service.Critical, "pod is terminating"},
+		{"ended", with(func(p *service.Pod) { p.Phase = service.PhaseFailed }), both, service.Critical, "pod has ended: phase Failed"},
+		{"another gate", with(func(p *service.Pod) { p.Gates = []service.Gate{{Type: "example.com/lb"}} }), both,
+			service.Critical, "readiness gate example.com/lb is not open"},
+		{"containers are not known one by one: the kubelet's word", with(func(p *service.Pod) { p.Containers = nil }), both,
+			service.Critical, "containers are not ready: the kubelet's words"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			health, why := tt.pod.Status(tt.excluded...)
+			if health != tt.health || why != tt.why {
+				t.Errorf("got %s, %q; want %s, %q", health, why, tt.health, tt.why)
+			}
+		})
+	}
+}
+
+func TestTaggedAddresses(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("198.18.64.7"), netip.MustParseAddr("fd00::7")
+	tests := []struct {
+		name      string
+		addresses []netip.Addr
+		want      map[string]netip.Addr
+	}{
+		{"none", nil, map[string]netip.Addr{}},
+		{"one family", []netip.Addr{v4}, map[string]netip.Addr{"lan_ipv4": v4, "wan_ipv4": v4}},
+		{"two, the first of each counts", []netip.Addr{v6, {}, v4, netip.MustParseAddr("fd00::8")},
+			map[string]netip.Addr{"lan_ipv4": v4, "wan_ipv4": v4, "lan_ipv6": v6, "wan_ipv6": v6}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := service.TaggedAddresses(tt.addresses); !maps.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
 	}

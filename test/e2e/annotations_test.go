@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/lab/timeline"
@@ -49,21 +51,23 @@ func TestEditsReachTheServers(t *testing.T) {
 // TestKatalogSyncAnnotations: the old dialect registers the same way.
 func TestKatalogSyncAnnotations(t *testing.T) {
 	app := workload.App{Namespace: namespace(t), Name: "old-dialect", Replicas: 1, Ungated: true, Annotations: map[string]string{
-		"fairway.dev/service-names":                        "", // removed below
-		"katalog-sync.wish.com/service-names":              "old-dialect,old-admin",
-		"katalog-sync.wish.com/service-port":               "8080",
-		"katalog-sync.wish.com/service-port-old-admin":     "9090",
-		"katalog-sync.wish.com/service-tags":               "a,b",
-		"katalog-sync.wish.com/service-meta-old-admin":     "kind:admin",
-		"katalog-sync.wish.com/service-check-ttl":          "1m",
-		"katalog-sync.wish.com/service-health-old-unknown": "passing",
+		"fairway.dev/service-names":                      "", // removed below
+		"katalog-sync.wish.com/service-names":            "old-dialect,old-admin",
+		"katalog-sync.wish.com/service-port":             "8080",
+		"katalog-sync.wish.com/service-port-old-admin":   "9090",
+		"katalog-sync.wish.com/service-tags":             "a,b",
+		"katalog-sync.wish.com/service-meta-old-admin":   "kind:admin",
+		"katalog-sync.wish.com/service-check-ttl":        "1m",
+		"katalog-sync.wish.com/sync-interval":            "2s",
+		"katalog-sync.wish.com/container-exclude":        "sample",
+		"katalog-sync.wish.com/serivce-health-old-admin": "warning", // as its documentation spells it
 	}}
 	pods := deployReady(t, app)
 	pod := pods.Pods()[0]
-	for _, name := range []string{"old-dialect", "old-admin"} {
-		until(t, name+" is passing", func(context.Context) (bool, string, error) {
+	for name, health := range map[string]string{"old-dialect": "passing", "old-admin": "warning"} {
+		until(t, name+" is "+health, func(context.Context) (bool, string, error) {
 			e := entries(t, name)[pod.UID]
-			return e != nil && e.Checks.AggregatedStatus() == "passing", fmt.Sprint(e), nil
+			return e != nil && e.Checks.AggregatedStatus() == health, fmt.Sprint(e), nil
 		})
 	}
 	main, admin := entries(t, "old-dialect")[pod.UID], entries(t, "old-admin")[pod.UID]
@@ -73,6 +77,106 @@ func TestKatalogSyncAnnotations(t *testing.T) {
 	if admin.Service.Port != 9090 || admin.Service.Meta["kind"] != "admin" {
 		t.Errorf("old-admin: %+v", admin.Service)
 	}
+}
+
+// TestSidecarThatWaitsForRegistration: a container that is ready only when the
+// pod is registered holds up neither registration nor gate, and the others still
+// decide on health. On the way: weights, a second port, a dead-man of its own.
+func TestSidecarThatWaitsForRegistration(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "classic", Replicas: 1, Annotations: map[string]string{
+		"fairway.dev/sidecar":           "waiter",
+		"fairway.dev/service-port":      "http,waiter",
+		"fairway.dev/service-weights":   "passing:5",
+		"fairway.dev/service-check-ttl": "30s",
+	}}
+	pods := deployEdited(t, app, func(spec *corev1.PodSpec) {
+		waiter := spec.Containers[0].DeepCopy()
+		waiter.Name, waiter.Args = "waiter", []string{"-listen", ":8081"}
+		waiter.Ports = []corev1.ContainerPort{{Name: "waiter", ContainerPort: 8081}}
+		waiter.ReadinessProbe.HTTPGet.Port = intstr.FromString("waiter")
+		waiter.Env = append(waiter.Env, corev1.EnvVar{Name: "START_READY", Value: "false"})
+		spec.Containers = append(spec.Containers, *waiter)
+	})
+	waitPods(t, pods, "the gate is open", func(pods []timeline.Pod) bool {
+		return len(pods) == 1 && pods[0].Reached(timeline.GateOpen)
+	})
+	pod := pods.Pods()[0]
+	if pod.Reached(timeline.ContainersReady) {
+		t.Error("the waiter is ready: the test shows nothing")
+	}
+	e := entries(t, app.Name)[pod.UID]
+	if e == nil || e.Checks.AggregatedStatus() != "passing" {
+		t.Fatalf("at the servers: %+v", e)
+	}
+	if e.Service.Weights.Passing != 5 || e.Service.Weights.Warning != 1 || e.Service.Meta["port-waiter"] != "8081" {
+		t.Errorf("at the servers: weights %+v, meta %v", e.Service.Weights, e.Service.Meta)
+	}
+	for _, step := range []struct {
+		ready  bool
+		health string
+	}{{false, "critical"}, {true, "passing"}} {
+		if err := fleet.lab.SetReady(bounded(t), pod.IP, step.ready); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the app's readiness is at the servers: "+step.health, func(context.Context) (bool, string, error) {
+			e := entries(t, app.Name)[pod.UID]
+			return e != nil && e.Checks.AggregatedStatus() == step.health, fmt.Sprint(e), nil
+		})
+	}
+}
+
+// TestFixedHealthHoldsTheGate: a gated pod that can never pass says why, and
+// goes on when it can.
+func TestFixedHealthHoldsTheGate(t *testing.T) {
+	app := workload.App{Namespace: namespace(t), Name: "fixed", Replicas: 1, Annotations: map[string]string{
+		"fairway.dev/service-health": "warning",
+	}}
+	pods := deploy(t, app)
+	waitPods(t, pods, "the gate says what it waits for", func(pods []timeline.Pod) bool {
+		return len(pods) == 1 && pods[0].GateReason == "FixedHealth" && strings.Contains(pods[0].GateMessage, "service-health")
+	})
+	pod := pods.Pods()[0]
+	until(t, "the fixed health is at the servers", func(context.Context) (bool, string, error) {
+		e := entries(t, app.Name)[pod.UID]
+		return e != nil && e.Checks.AggregatedStatus() == "warning", fmt.Sprint(e), nil
+	})
+	annotate(t, pod, map[string]string{"fairway.dev/service-health": ""})
+	waitPods(t, pods, "the pod is ready", func(pods []timeline.Pod) bool { return pods[0].Reached(timeline.Ready) })
+}
+
+// TestHostNetworkPod: a pod on the node's network is published with the node's
+// address and its own port.
+func TestHostNetworkPod(t *testing.T) {
+	const port = 18080
+	app := workload.App{Namespace: namespace(t), Name: "on-host", Replicas: 1}
+	pods := deployEdited(t, app, func(spec *corev1.PodSpec) {
+		spec.HostNetwork = true
+		spec.Containers[0].Args = []string{"-listen", fmt.Sprintf(":%d", port)}
+		spec.Containers[0].Ports[0].ContainerPort = port
+	})
+	waitPods(t, pods, "the pod is ready", func(pods []timeline.Pod) bool { return len(pods) == 1 && all(pods, timeline.Ready) })
+	pod := pods.Pods()[0]
+	now, err := fleet.kube.CoreV1().Pods(pod.Namespace).Get(bounded(t), pod.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := entries(t, app.Name)[pod.UID]
+	if e == nil || e.Service.Address != now.Status.HostIP || e.Service.Port != port ||
+		e.Service.TaggedAddresses["lan_ipv4"] != (api.ServiceAddress{Address: now.Status.HostIP, Port: port}) {
+		t.Errorf("the node is %s, at the servers: %+v", now.Status.HostIP, e)
+	}
+}
+
+// deployEdited creates the app with a change of its pods, and follows them.
+func deployEdited(t *testing.T, app workload.App, edit func(*corev1.PodSpec)) *timeline.Recorder {
+	t.Helper()
+	pods := follow(t, app)
+	deployment := app.Deployment()
+	edit(&deployment.Spec.Template.Spec)
+	if _, err := fleet.kube.AppsV1().Deployments(app.Namespace).Create(bounded(t), deployment, metav1.CreateOptions{}); err != nil {
+		t.Fatalf("create deployment %s: %v", app.Name, err)
+	}
+	return pods
 }
 
 // TestBadAnnotationHurtsNothingElse: a mistake is reported on its own pod, by

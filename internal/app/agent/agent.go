@@ -199,12 +199,17 @@ func (a *Agent) loops() loops {
 		metrics = newMetrics(a.registry)
 		board   = newBoard()
 	)
+	checkTTL := a.opts.CheckTTL
+	if a.opts.Registry == RegistryCatalog {
+		checkTTL = 0 // the servers have no dead-man for an entry
+	}
 	confirmer := &confirmer{
 		source: o.source, log: a.log.With("component", "confirmer"),
 		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(),
 	}
 	publisher := &publisher{
-		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, renewEvery: a.opts.CheckTTL / 3,
+		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync,
+		checkTTL: checkTTL, renewEvery: a.opts.CheckTTL / 3,
 		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
 		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}

@@ -128,7 +128,7 @@ func (g *gatekeeper) waiting() []*pod {
 		if verdict.Open {
 			continue
 		}
-		if health, _ := p.Status(); health != service.Passing {
+		if health, _ := p.Status(p.declared.Excluded...); health != service.Passing {
 			p.readySince = time.Time{}
 		} else if p.readySince.IsZero() {
 			p.readySince = now

@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		pods: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "fairway_pods", Help: "Pods of the node: all, declared (publish a service), gated (have Fairway's readiness gate)."}, []string{"state"}),
 		entries: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "fairway_entries", Help: "Registry entries: desired (what the pods declare), observed (ours, in the registry), held (ours, of pods that are neither there nor proven gone), foreign (not ours)."}, []string{"state"}),
+			Name: "fairway_entries", Help: "Registry entries: desired (what the pods declare), observed (ours, in the registry), held (ours, of pods that are neither there nor proven gone), replaced (ours, kept until another is in service), foreign (not ours)."}, []string{"state"}),
 		ops: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_registry_ops_total", Help: "Writes to the registry by op and result."}, []string{"op", "result"}),
 		opSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -28,7 +28,8 @@ const (
 type publisher struct {
 	cluster, node string
 	resync        time.Duration
-	renewEvery    time.Duration
+	checkTTL      time.Duration // of entries whose pod asks for none
+	renewEvery    time.Duration // for entries that show no TTL
 
 	source   podSource
 	changed  <-chan struct{}
@@ -160,7 +161,7 @@ func (p *publisher) input(pods []service.Pod) registration.Input {
 	gated, declared := 0, 0
 	for _, pod := range pods {
 		parsed := annotation.Parse(pod)
-		input.Pods = append(input.Pods, registration.Want(pod, parsed, p.cluster, p.node))
+		input.Pods = append(input.Pods, registration.Want(pod, parsed, p.cluster, p.node, p.checkTTL))
 		if parsed.Declared {
 			declared++
 		}
@@ -182,6 +183,7 @@ func (p *publisher) count(input registration.Input, plan registration.Plan) {
 	p.metrics.entries.WithLabelValues("desired").Set(float64(desired))
 	p.metrics.entries.WithLabelValues("observed").Set(float64(len(input.Entries) - plan.Foreign))
 	p.metrics.entries.WithLabelValues("held").Set(float64(len(plan.Held)))
+	p.metrics.entries.WithLabelValues("replaced").Set(float64(len(plan.Replaced)))
 	p.metrics.entries.WithLabelValues("foreign").Set(float64(plan.Foreign))
 	p.board.observed(input.Entries)
 }

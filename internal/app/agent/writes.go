@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -102,8 +103,8 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 }
 
 // launchRenewals restarts the dead-man of entries for which that is due: all
-// when the process has begun, each again after renewEvery, those that have
-// lapsed, and those that the servers were found not to have although the
+// when the process has begun, each again after a third of its TTL, those that
+// have lapsed, and those that the servers were found not to have although the
 // registry holds them: a renewal makes the agent push them. It returns when the
 // next is due.
 func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool, now time.Time) time.Time {
@@ -113,7 +114,7 @@ func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool,
 	next := now.Add(p.renewEvery)
 	for _, entry := range p.own() {
 		id := entry.Instance.ID
-		due := p.writes.renewed[id].Add(p.renewEvery)
+		due := p.writes.renewed[id].Add(cmp.Or(entry.Instance.CheckTTL/3, p.renewEvery))
 		if entry.Lapsed {
 			due = now
 		}

@@ -91,7 +91,7 @@ func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}
 	p := &publisher{
-		cluster: "c1", node: "n1", resync: 10 * time.Second, renewEvery: 24 * time.Hour,
+		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour, renewEvery: 24 * time.Hour,
 		source: pods, changed: pods.Subscribe(), registry: m, board: newBoard(),
 		held: func([]registration.Held) {}, log: slog.New(slog.DiscardHandler),
 		metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("publisher", stuckAfter),
@@ -256,6 +256,28 @@ func TestI6PublisherAtRest(t *testing.T) {
 		}
 		if m.observed < 300 || m.observed > 400 {
 			t.Errorf("looked %d times in an hour; want once in 10 s", m.observed)
+		}
+	})
+}
+
+// A pod's own dead-man is renewed in time, whatever the others have.
+func TestEachEntryIsRenewedByItsOwnTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		short := runningPod("short", true)
+		short.Annotations["fairway.dev/service-check-ttl"] = "12s"
+		pods.set(short, runningPod("web", true))
+		time.Sleep(time.Minute - time.Second) // virtual time
+		synctest.Wait()
+		renewals := map[string]int{}
+		for _, line := range m.writes() {
+			renewals[line]++
+		}
+		// At once after the registration, then every 4 s.
+		want := map[string]int{"register short passing": 1, "register web passing": 1, "renew web": 1, "renew short": 15}
+		if diff := cmp.Diff(want, renewals); diff != "" {
+			t.Errorf("writes in a minute (-want +got):\n%s", diff)
 		}
 	})
 }

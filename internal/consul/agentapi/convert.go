@@ -1,47 +1,64 @@
 package agentapi
 
 import (
-	"net/netip"
-	"slices"
+	"cmp"
+	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
+	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
 
-// The texts of every check that Fairway registers.
+// The notes of a check hold its TTL, which the agent does not tell otherwise.
 const (
-	checkName  = "Kubernetes readiness"
-	checkNotes = "Set by Fairway from the readiness of the pod's containers."
+	notesBefore = "Set by Fairway from the readiness of the pod's containers; critical if not renewed for "
+	notesAfter  = "."
 )
 
 // typeTTL is how the agent names the type of a TTL check.
 const typeTTL = "ttl"
 
+func checkNotes(ttl time.Duration) string { return notesBefore + ttl.String() + notesAfter }
+
+// notedTTL reads the TTL from a check's notes. It is zero if they are not as
+// checkNotes writes them.
+func notedTTL(notes string) time.Duration {
+	text, _ := strings.CutPrefix(notes, notesBefore)
+	ttl, err := time.ParseDuration(strings.TrimSuffix(text, notesAfter))
+	if err != nil || ttl <= 0 || checkNotes(ttl) != notes {
+		return 0
+	}
+	return ttl
+}
+
 // definition is the whole of an entry in the agent's words.
 func (r *Registry) definition(in service.Instance) api.AgentServiceRegistration {
-	address := ""
-	if in.Address.IsValid() {
-		address = in.Address.String()
-	}
+	svc := consul.ServiceOf(in)
 	return api.AgentServiceRegistration{
-		ID:      in.ID,
-		Name:    in.Name,
-		Address: address,
-		Port:    int(in.Port),
-		Tags:    slices.Clone(in.Tags),
-		Meta:    in.Meta,
-		Check:   r.check(in.ID, in.Health),
+		ID:              svc.ID,
+		Name:            svc.Service,
+		Address:         svc.Address,
+		Port:            svc.Port,
+		TaggedAddresses: svc.TaggedAddresses,
+		Tags:            svc.Tags,
+		Meta:            svc.Meta,
+		Weights:         &svc.Weights,
+		Check:           r.check(in.ID, in.Health, in.CheckTTL),
 	}
 }
 
-func (r *Registry) check(id string, status service.Health) *api.AgentServiceCheck {
+// check is the check of an entry. Without a TTL of its own it has the
+// Registry's.
+func (r *Registry) check(id string, status service.Health, ttl time.Duration) *api.AgentServiceCheck {
+	ttl = cmp.Or(ttl, r.ttl)
 	return &api.AgentServiceCheck{
 		CheckID: id,
-		Name:    checkName,
-		Notes:   checkNotes,
-		TTL:     r.ttl.String(),
+		Name:    consul.CheckName,
+		Notes:   checkNotes(ttl),
+		TTL:     ttl.String(),
 		Status:  string(status),
 	}
 }
@@ -50,7 +67,7 @@ func (r *Registry) check(id string, status service.Health) *api.AgentServiceChec
 // service's ID.
 func (r *Registry) entry(svc *api.AgentService, check *api.AgentCheck) (registration.Entry, holding) {
 	entry := registration.Entry{
-		Instance: instance(svc),
+		Instance: consul.InstanceOf(svc),
 		Cluster:  svc.Meta[service.MetaCluster],
 		Node:     svc.Meta[service.MetaNode],
 	}
@@ -70,35 +87,9 @@ func (r *Registry) entry(svc *api.AgentService, check *api.AgentCheck) (registra
 		entry.Instance.Health = service.Health(check.Status)
 		entry.Instance.Notes = check.Output
 		held.status, held.output = service.Health(check.Status), check.Output
-		held.definition.Check = r.check(svc.ID, held.status)
+		entry.Instance.CheckTTL = notedTTL(check.Notes)
+		held.definition.Check = r.check(svc.ID, held.status, entry.Instance.CheckTTL)
 		held.definition.Check.Name, held.definition.Check.Notes = check.Name, check.Notes
 	}
 	return entry, held
-}
-
-// instance reads a service as an instance without health. An address or port
-// that cannot be Fairway's reads as none, which differs from any that is
-// wanted, and so is repaired.
-func instance(svc *api.AgentService) service.Instance {
-	in := service.Instance{
-		ID:   svc.ID,
-		Name: svc.Service,
-		Pod: service.PodRef{
-			Namespace: svc.Meta[service.MetaNamespace],
-			Name:      svc.Meta[service.MetaPod],
-			UID:       svc.Meta[service.MetaPodUID],
-		},
-		Tags: svc.Tags,
-		Meta: svc.Meta,
-	}
-	if len(in.Tags) == 0 {
-		in.Tags = nil
-	}
-	if address, err := netip.ParseAddr(svc.Address); err == nil {
-		in.Address = address
-	}
-	if svc.Port > 0 && svc.Port <= 65535 {
-		in.Port = uint16(svc.Port)
-	}
-	return in
 }

@@ -19,6 +19,11 @@
 //     So what is registered must be renewed soon.
 //   - The agent syncs a service with the token it was registered with, for
 //     ever.
+//   - The agent does not tell a check's TTL. It is written into the check's
+//     notes, so that a changed one is seen, and one that another process set is
+//     kept when the entry is only handed over.
+//   - The agent adds tagged addresses for the family of the main address, lan
+//     and wan, if the register names none.
 package agentapi
 
 import (
@@ -48,7 +53,8 @@ const renewParallel = 8
 type Options struct {
 	Client   *consul.Client
 	Identity *consul.Identity
-	// CheckTTL is DefaultCheckTTL if zero.
+	// CheckTTL is that of entries without one of their own. It is DefaultCheckTTL
+	// if zero.
 	CheckTTL time.Duration
 }
 

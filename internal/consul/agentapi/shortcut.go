@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/txn"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -18,8 +19,8 @@ import (
 // undone or gets wrong, the agent puts right as it always did.
 
 // shortcut starts to write what an op means to clients to the servers. The
-// returned function waits for the end of that. How it ended is not told: it is
-// the agent's word that counts.
+// returned function waits for the end of that, or of ctx. How it ended is not
+// told: it is the agent's word that counts.
 func (r *Registry) shortcut(ctx context.Context, op registration.Op) (wait func()) {
 	_, exists := r.holding(op.Instance.ID)
 	leaves := op.Instance.Health == service.Critical
@@ -36,7 +37,12 @@ func (r *Registry) shortcut(ctx context.Context, op registration.Op) (wait func(
 			return r.serverOps(ctx, op.Kind, op.Instance)
 		}})
 	}()
-	return func() { <-done }
+	return func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Push makes the servers hold an entry as the agent does. The agent itself
@@ -57,7 +63,7 @@ func (r *Registry) serverOps(ctx context.Context, kind registration.Kind, in ser
 	if err != nil {
 		return nil, err
 	}
-	check := r.check(in.ID, in.Health)
+	check := r.check(in.ID, in.Health, in.CheckTTL)
 	ops := api.TxnOps{{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: api.HealthCheck{
 		Node: node, CheckID: in.ID, Name: check.Name, Notes: check.Notes, Status: check.Status, Output: in.Notes,
 		Type: typeTTL, ServiceID: in.ID, ServiceName: in.Name, ServiceTags: in.Tags,
@@ -65,13 +71,6 @@ func (r *Registry) serverOps(ctx context.Context, kind registration.Kind, in ser
 	if kind == registration.SetHealth {
 		return ops, nil
 	}
-	held := r.definition(in)
-	svc := api.AgentService{
-		ID: held.ID, Service: held.Name, Address: held.Address, Port: held.Port, Tags: held.Tags, Meta: held.Meta,
-		TaggedAddresses: held.TaggedAddresses, Weights: api.AgentWeights{Passing: 1, Warning: 1},
-	}
-	if held.Weights != nil {
-		svc.Weights = *held.Weights
-	}
-	return append(api.TxnOps{{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: node, Service: svc}}}, ops...), nil
+	svc := &api.ServiceTxnOp{Verb: api.ServiceSet, Node: node, Service: consul.ServiceOf(in)}
+	return append(api.TxnOps{{Service: svc}}, ops...), nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/agentapi"
@@ -26,7 +27,7 @@ func newSide(t *testing.T, agent *consultest.Agent, token string) *side {
 	t.Helper()
 	client, tokenFile := agent.FairwayClient(token)
 	identity := consul.NewIdentity(client)
-	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity})
+	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity, CheckTTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,18 +58,22 @@ func (s *side) prove(in service.Instance) gate.Proof {
 // web is an instance of service web.
 func web(n int, health service.Health) service.Instance {
 	pod := service.PodRef{Namespace: "shop", Name: fmt.Sprintf("web-%d", n), UID: fmt.Sprintf("uid-%d", n)}
+	address := netip.AddrFrom4([4]byte{198, 18, 64, byte(n)})
 	return service.Instance{
 		ID:      service.InstanceID("web", pod),
 		Name:    "web",
 		Pod:     pod,
-		Address: netip.AddrFrom4([4]byte{198, 18, 64, byte(n)}),
+		Address: address,
 		Port:    8080,
+		Tagged:  service.TaggedAddresses([]netip.Addr{address}),
 		Tags:    []string{"v1", "blue"},
 		Meta: map[string]string{
 			service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID,
 			service.MetaNamespace: pod.Namespace, service.MetaPod: pod.Name, "team": "shop",
 		},
-		Health: health,
-		Notes:  "containers are " + string(health),
+		Weights:  service.Weights{Passing: 1, Warning: 1},
+		CheckTTL: time.Hour,
+		Health:   health,
+		Notes:    "containers are " + string(health),
 	}
 }

@@ -3,9 +3,6 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
 
 	"github.com/hashicorp/consul/api"
 
@@ -14,11 +11,8 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
-// The texts of every check that Fairway registers.
-const (
-	checkName  = "Kubernetes readiness"
-	checkNotes = "Set by Fairway from the readiness of the pod's containers."
-)
+// checkNotes are those of every check.
+const checkNotes = "Set by Fairway from the readiness of the pod's containers."
 
 // picture is what the servers hold of the virtual node: what was last read,
 // and the writes since. Every index in it is good for a check-and-set.
@@ -94,7 +88,7 @@ func (p picture) list(lapsed bool) []registration.Entry {
 	entries := make([]registration.Entry, 0, len(p.entries))
 	for _, held := range p.entries {
 		entry := registration.Entry{
-			Instance: instance(held.service),
+			Instance: consul.InstanceOf(held.service),
 			Cluster:  held.service.Meta[service.MetaCluster],
 			Node:     held.service.Meta[service.MetaNode],
 			Lapsed:   lapsed,
@@ -119,7 +113,7 @@ func (id identity) ops(p picture, op registration.Op) (api.TxnOps, error) {
 	}
 	switch {
 	case op.Kind == registration.Register:
-		svc, check := definition(in), id.check(in)
+		svc, check := consul.ServiceOf(in), id.check(in)
 		if exists {
 			svc.ModifyIndex = held.service.ModifyIndex
 		}
@@ -183,30 +177,12 @@ func (p *picture) learn(sent api.TxnOps, results api.TxnResults) {
 	}
 }
 
-// definition is an entry's service in Consul's words. Weights are given because
-// the servers, unlike an agent, take none for zero.
-func definition(in service.Instance) api.AgentService {
-	address := ""
-	if in.Address.IsValid() {
-		address = in.Address.String()
-	}
-	return api.AgentService{
-		ID:      in.ID,
-		Service: in.Name,
-		Address: address,
-		Port:    int(in.Port),
-		Tags:    slices.Clone(in.Tags),
-		Meta:    maps.Clone(in.Meta),
-		Weights: api.AgentWeights{Passing: 1, Warning: 1},
-	}
-}
-
 // check is an entry's check in Consul's words.
 func (id identity) check(in service.Instance) api.HealthCheck {
 	return api.HealthCheck{
 		Node:        id.name,
 		CheckID:     in.ID,
-		Name:        checkName,
+		Name:        consul.CheckName,
 		Notes:       checkNotes,
 		Status:      string(in.Health),
 		Output:      in.Notes,
@@ -221,31 +197,4 @@ func (id identity) service(verb api.ServiceOp, svc api.AgentService) *api.TxnOp 
 
 func checkOp(verb api.CheckOp, check api.HealthCheck) *api.TxnOp {
 	return &api.TxnOp{Check: &api.CheckTxnOp{Verb: verb, Check: check}}
-}
-
-// instance reads a service as an instance without health. An address or port
-// that cannot be Fairway's reads as none, which differs from any that is
-// wanted, and so is repaired.
-func instance(svc *api.AgentService) service.Instance {
-	in := service.Instance{
-		ID:   svc.ID,
-		Name: svc.Service,
-		Pod: service.PodRef{
-			Namespace: svc.Meta[service.MetaNamespace],
-			Name:      svc.Meta[service.MetaPod],
-			UID:       svc.Meta[service.MetaPodUID],
-		},
-		Tags: svc.Tags,
-		Meta: svc.Meta,
-	}
-	if len(in.Tags) == 0 {
-		in.Tags = nil
-	}
-	if address, err := netip.ParseAddr(svc.Address); err == nil {
-		in.Address = address
-	}
-	if svc.Port > 0 && svc.Port <= 65535 {
-		in.Port = uint16(svc.Port)
-	}
-	return in
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -49,16 +50,19 @@ func TestInstanceSurvivesTheWayThere(t *testing.T) {
 	in := service.Instance{
 		ID: service.InstanceID("web", pod), Name: "web", Pod: pod,
 		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Tags: []string{"v1"},
-		Meta:   map[string]string{service.MetaNamespace: "shop", service.MetaPod: "web-1", service.MetaPodUID: "uid-1", "a": "b"},
-		Health: service.Warning, Notes: "why",
+		Meta:    map[string]string{service.MetaNamespace: "shop", service.MetaPod: "web-1", service.MetaPodUID: "uid-1", "a": "b"},
+		Tagged:  map[string]netip.Addr{service.TaggedLANIPv4: netip.MustParseAddr("198.18.64.7")},
+		Weights: service.Weights{Passing: 2, Warning: 1},
+		Health:  service.Warning, Notes: "why",
 	}
 	value := reflect.ValueOf(in)
 	for i := range value.NumField() {
-		if value.Field(i).IsZero() {
-			t.Errorf("field %s is not set in this test", value.Type().Field(i).Name)
+		name := value.Type().Field(i).Name
+		if value.Field(i).IsZero() && name != "CheckTTL" { // only client agents have it
+			t.Errorf("field %s is not set in this test", name)
 		}
 	}
-	svc, check := definition(in), n1.check(in)
+	svc, check := consul.ServiceOf(in), n1.check(in)
 	p := picture{read: true, entries: map[string]holding{in.ID: {service: &svc, check: &check}}}
 	if diff := cmp.Diff(in, p.list(false)[0].Instance, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("read back (-want +got):\n%s", diff)

@@ -1,0 +1,57 @@
+package registration
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"fairway.dev/fairway/internal/service"
+)
+
+// differences says in words where an entry differs from what is wanted, in all
+// that Register writes.
+func differences(have, want service.Instance) []string {
+	var diff []string
+	if have.Name != want.Name {
+		diff = append(diff, fmt.Sprintf("name differs: is %q, should be %q", have.Name, want.Name))
+	}
+	if have.Address != want.Address {
+		diff = append(diff, fmt.Sprintf("address differs: is %s, should be %s", have.Address, want.Address))
+	}
+	if have.Port != want.Port {
+		diff = append(diff, fmt.Sprintf("port differs: is %d, should be %d", have.Port, want.Port))
+	}
+	if keys := differingKeys(have.Tagged, want.Tagged); len(keys) > 0 {
+		diff = append(diff, "tagged addresses differ: "+strings.Join(keys, ", "))
+	}
+	if !slices.Equal(have.Tags, want.Tags) {
+		diff = append(diff, "tags differ")
+	}
+	if keys := differingKeys(have.Meta, want.Meta); len(keys) > 0 {
+		diff = append(diff, "meta differs: "+strings.Join(keys, ", "))
+	}
+	if have.Weights != want.Weights {
+		diff = append(diff, fmt.Sprintf("weights differ: are %d and %d, should be %d and %d",
+			have.Weights.Passing, have.Weights.Warning, want.Weights.Passing, want.Weights.Warning))
+	}
+	if have.CheckTTL != want.CheckTTL {
+		diff = append(diff, fmt.Sprintf("check TTL differs: is %s, should be %s", have.CheckTTL, want.CheckTTL))
+	}
+	return diff
+}
+
+// differingKeys are the keys whose values differ or that one side lacks.
+func differingKeys[V comparable](a, b map[string]V) []string {
+	keys := map[string]bool{}
+	for _, side := range []map[string]V{a, b} {
+		for key := range side {
+			av, inA := a[key]
+			bv, inB := b[key]
+			if av != bv || inA != inB {
+				keys[key] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(keys))
+}
