@@ -79,8 +79,8 @@ func dialect(annotations map[string]string) string {
 	return ""
 }
 
-// withOwn is the meta that was asked for plus Fairway's own keys, which parseMeta has kept
-// free.
+// withOwn is the meta that was asked for plus Fairway's own keys, which
+// parseMeta has kept free.
 func withOwn(user map[string]string, pod service.PodRef) map[string]string {
 	meta := make(map[string]string, len(user)+service.MetaOwned)
 	maps.Copy(meta, user)

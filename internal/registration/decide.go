@@ -129,6 +129,7 @@ func (d *decision) unwanted(entry Entry) {
 	uid := entry.Instance.Pod.UID
 	proof, gone := d.in.Gone[uid]
 	pod, present := d.pods[uid]
+	successor := d.successor(entry, pod)
 	switch {
 	case gone:
 		d.leave(entry, "pod is gone: "+proof)
@@ -141,9 +142,9 @@ func (d *decision) unwanted(entry Entry) {
 		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"))
 	case pod.Incomplete:
 		d.keep(entry, pod)
-	case d.replacement(entry, pod) != "":
-		d.plan.Replaced = append(d.plan.Replaced, Held{Entry: entry, Reason: fmt.Sprintf(
-			"kept until %s is in service, which the pod wants instead", d.replacement(entry, pod))})
+	case successor != "":
+		d.plan.Replaced = append(d.plan.Replaced, Held{Entry: entry,
+			Reason: fmt.Sprintf("kept until %s is in service, which the pod wants instead", successor)})
 	case slices.ContainsFunc(pod.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
 		d.leave(entry, fmt.Sprintf("the pod wants service %q under another ID now", entry.Instance.Name))
 	default:
@@ -167,10 +168,10 @@ func (d *decision) keep(entry Entry, pod PodState) {
 	d.follow(entry, instance)
 }
 
-// replacement is the ID under which the pod wants the service of an entry and
+// successor is the ID under which the pod wants the service of an entry and
 // that the registry does not hold in service yet. It is empty if there is nothing
-// to wait for, because the entry or its replacement is not to serve anyway.
-func (d *decision) replacement(entry Entry, pod PodState) string {
+// to wait for, because the entry or its successor is not to serve anyway.
+func (d *decision) successor(entry Entry, pod PodState) string {
 	if entry.HasCheck && entry.Instance.Health == service.Critical {
 		return ""
 	}

@@ -285,7 +285,7 @@ func TestReplacedOnlyByWhatServes(t *testing.T) {
 		in.Entries = reg.entries()
 		for range 4 {
 			for _, op := range registration.Decide(in).Ops {
-				before := registry(maps.Clone(reg))
+				before := maps.Clone(reg)
 				if err := reg.apply(registration.Plan{Ops: []registration.Op{op}}); err != nil {
 					t.Fatal(err)
 				}

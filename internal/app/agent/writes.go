@@ -118,12 +118,16 @@ func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool,
 		if entry.Lapsed {
 			due = now
 		}
-		if failed := p.writes.failures[id]; failed != nil && due.Before(failed.next) {
+		failed := p.writes.failures[id]
+		// An edit that the registry refused leaves the entry as it is, and must not
+		// cost it its dead-man.
+		refused := failed != nil && failed.op.Kind == registration.Register && now.Before(failed.next)
+		if failed != nil && !refused && due.Before(failed.next) {
 			due = failed.next // even if it was another kind of write that failed
 		}
 		_, busy := p.writes.underway[id]
 		switch {
-		case busy, planned[id], !entry.HasCheck: // what is written renews as well
+		case busy, planned[id] && !refused, !entry.HasCheck: // what is written renews as well
 		case now.Before(due):
 			next = earlier(next, due)
 		case p.writes.renewals() < mostRenewals && len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
@@ -161,7 +165,9 @@ func (p *publisher) finish(o outcome) {
 		p.fail(o)
 		return
 	}
-	delete(p.writes.failures, id)
+	if f := p.writes.failures[id]; f != nil && (o.op.Kind != renew || f.op.Kind == renew) {
+		delete(p.writes.failures, id) // a renewal says nothing of a write that failed
+	}
 	switch o.op.Kind {
 	case registration.Register:
 		// Renewed, the registry keeps it even through its own restart. That
@@ -210,14 +216,16 @@ func (p *publisher) fail(o outcome) {
 }
 
 // forget drops what is remembered of entries that exist no more and that no
-// pod asks for.
+// pod asks for, and failures of writes that nobody asks for any more.
 func (p *publisher) forget(planned map[string]bool) {
 	lives := func(id string) bool {
 		_, held := p.view[id]
 		return held || planned[id]
 	}
 	maps.DeleteFunc(p.writes.renewed, func(id string, _ time.Time) bool { return !lives(id) })
-	maps.DeleteFunc(p.writes.failures, func(id string, _ *failure) bool { return !lives(id) })
+	maps.DeleteFunc(p.writes.failures, func(id string, f *failure) bool {
+		return !lives(id) || f.op.Kind != renew && !planned[id]
+	})
 }
 
 // refused says, by instance ID, what the registry does not take, and why.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -86,8 +87,9 @@ func (m *memory) writes() []string {
 	return slices.Clone(m.log)
 }
 
-// startPublisher runs a publisher on pods and memory until the test ends.
-func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
+// startPublisher runs a publisher on pods and memory until the test ends, and
+// returns the board on which it writes.
+func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}
 	p := &publisher{
@@ -105,6 +107,7 @@ func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
 			t.Errorf("publisher: %v", err)
 		}
 	})
+	return p.board
 }
 
 func runningPod(name string, ready bool) service.Pod {
@@ -278,6 +281,48 @@ func TestEachEntryIsRenewedByItsOwnTTL(t *testing.T) {
 		want := map[string]int{"register short passing": 1, "register web passing": 1, "renew web": 1, "renew short": 15}
 		if diff := cmp.Diff(want, renewals); diff != "" {
 			t.Errorf("writes in a minute (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// An edit that the registry does not take is tried again, and costs an entry in
+// service neither its dead-man nor its place (I1).
+func TestARefusedEditDoesNotStopRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		board := startPublisher(t, pods, m)
+		web := runningPod("web", true)
+		web.Annotations["fairway.dev/service-check-ttl"] = "12s"
+		pods.set(web)
+		synctest.Wait()
+
+		m.mu.Lock()
+		m.log, m.fail = nil, map[string]error{"web": errors.New("no")}
+		m.mu.Unlock()
+		web.Annotations = maps.Clone(web.Annotations)
+		web.Annotations["fairway.dev/service-tags"] = "v2"
+		pods.set(web)
+		time.Sleep(time.Minute - time.Second) // virtual time
+		synctest.Wait()
+		writes := map[string]int{}
+		for _, line := range m.writes() {
+			writes[line]++
+		}
+		// Registered as TestFailedWriteIsTriedAgain has it, renewed every 4 s.
+		want := map[string]int{"register web passing": 11, "renew web": 14}
+		if diff := cmp.Diff(want, writes); diff != "" {
+			t.Errorf("writes in a minute (-want +got):\n%s", diff)
+		}
+		if _, refused := board.standing(); len(refused) != 1 {
+			t.Errorf("refused: %v, want the edit", refused)
+		}
+
+		web.Annotations = maps.Clone(web.Annotations)
+		delete(web.Annotations, "fairway.dev/service-tags")
+		pods.set(web)
+		synctest.Wait()
+		if _, refused := board.standing(); len(refused) != 0 {
+			t.Errorf("refused: %v, although nobody asks for the edit any more", refused)
 		}
 	})
 }

@@ -92,12 +92,15 @@ func web(n int, health service.Health) service.Instance { return instanceOf("web
 
 func instanceOf(name string, n int, health service.Health) service.Instance {
 	pod := service.PodRef{Namespace: "shop", Name: fmt.Sprintf("%s-%d", name, n), UID: fmt.Sprintf("uid-%d", n)}
+	address := netip.AddrFrom4([4]byte{198, 18, byte(64 + n/200), byte(n%200 + 1)})
 	return service.Instance{
 		ID:      service.InstanceID(name, pod),
 		Name:    name,
 		Pod:     pod,
-		Address: netip.AddrFrom4([4]byte{198, 18, byte(64 + n/200), byte(n%200 + 1)}),
+		Address: address,
 		Port:    8080,
+		Tagged:  service.TaggedAddresses([]netip.Addr{address}),
+		Weights: service.Weights{Passing: 1, Warning: 1},
 		Tags:    []string{"v1", "blue"},
 		Meta: map[string]string{
 			service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID,
