@@ -203,8 +203,12 @@ func (a *Agent) loops() loops {
 		source: o.source, log: a.log.With("component", "confirmer"),
 		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(),
 	}
+	renewEvery := a.opts.CheckTTL / 3
+	if a.opts.Registry == RegistryCatalog {
+		renewEvery = 0 // the servers have no TTL that runs out
+	}
 	publisher := &publisher{
-		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, renewEvery: a.opts.CheckTTL / 3,
+		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, renewEvery: renewEvery,
 		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
 		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}

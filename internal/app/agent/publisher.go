@@ -28,7 +28,7 @@ const (
 type publisher struct {
 	cluster, node string
 	resync        time.Duration
-	renewEvery    time.Duration
+	renewEvery    time.Duration // zero: only what has lapsed is renewed
 
 	source   podSource
 	changed  <-chan struct{}

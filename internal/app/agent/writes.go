@@ -106,23 +106,24 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 // lapsed, and those that the servers were found not to have although the
 // registry holds them: a renewal makes the agent push them. It returns when the
 // next is due.
+//
+// Without renewEvery only what has lapsed is renewed. What the servers do not
+// have then means that the view is wrong, and it is taken anew.
 func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool, now time.Time) time.Time {
-	for id := range p.board.takeLost() {
+	lost := p.board.takeLost()
+	for id := range lost {
 		delete(p.writes.renewed, id)
 	}
-	next := now.Add(p.renewEvery)
+	next := now.Add(max(p.renewEvery, p.resync))
+	if p.renewEvery == 0 && len(lost) > 0 {
+		p.doubt, next = true, now
+	}
 	for _, entry := range p.own() {
 		id := entry.Instance.ID
-		due := p.writes.renewed[id].Add(p.renewEvery)
-		if entry.Lapsed {
-			due = now
-		}
-		if failed := p.writes.failures[id]; failed != nil && due.Before(failed.next) {
-			due = failed.next // even if it was another kind of write that failed
-		}
+		due := p.renewalDue(entry, now)
 		_, busy := p.writes.underway[id]
 		switch {
-		case busy, planned[id], !entry.HasCheck: // what is written renews as well
+		case due.IsZero(), busy, planned[id], !entry.HasCheck: // what is written renews as well
 		case now.Before(due):
 			next = earlier(next, due)
 		case p.writes.renewals() < mostRenewals && len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
@@ -130,6 +131,22 @@ func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool,
 		}
 	}
 	return next
+}
+
+// renewalDue is when to renew an entry, zero if never.
+func (p *publisher) renewalDue(entry registration.Entry, now time.Time) time.Time {
+	id := entry.Instance.ID
+	due := p.writes.renewed[id].Add(p.renewEvery)
+	switch {
+	case entry.Lapsed:
+		due = now
+	case p.renewEvery == 0:
+		return time.Time{}
+	}
+	if failed := p.writes.failures[id]; failed != nil && due.Before(failed.next) {
+		due = failed.next // even if it was another kind of write that failed
+	}
+	return due
 }
 
 // write starts one call. One that has begun is finished even if the process is

@@ -103,7 +103,7 @@ func (r *Registry) read(ctx context.Context) (picture, error) {
 		return picture{}, fmt.Errorf("checks: %w", err)
 	}
 	if checks == nil {
-		return picture{}, fmt.Errorf("checks: %w", unusable("none is a list too, and this is not one"))
+		return picture{}, fmt.Errorf("checks: %w", unusable("not a list"))
 	}
 	if err := r.advance(index); err != nil {
 		return picture{}, err
