@@ -115,35 +115,37 @@ type txn struct {
 func (r *Registry) pack(writes []*write) (t txn, rest []*write) {
 	nodeOps := r.id.nodeOps(r.picture)
 	for i, w := range writes {
-		ops, err := r.opsOf(w)
-		if done := len(ops) == 0 && (w.op != nil || len(nodeOps) == 0); err != nil || done {
-			w.finish(err)
+		if !r.picture.read {
+			w.finish(&consul.Error{Kind: consul.ErrConflict, Err: errors.New("the entries have not been read yet")})
 			continue
 		}
-		start := len(t.ops)
-		if len(t.writes) == 0 {
-			start = len(nodeOps)
-			ops = slices.Concat(nodeOps, ops)
+		var ops api.TxnOps
+		if w.op != nil {
+			var err error
+			if ops, err = r.id.ops(r.picture, *w.op); err != nil || len(ops) == 0 {
+				w.finish(err)
+				continue
+			}
+		}
+		if len(t.ops) == 0 {
+			ops = append(nodeOps[:len(nodeOps):len(nodeOps)], ops...)
 		}
 		size := sizeOf(ops)
-		if len(t.writes) > 0 && (len(t.ops)+len(ops) > mostOps || t.size+size > mostBytes) {
+		switch {
+		case len(t.writes) == 0 && len(ops) == 0: // nothing is to be renewed
+			w.finish(nil)
+			continue
+		case len(t.writes) > 0 && (len(t.ops)+len(ops) > mostOps || t.size+size > mostBytes):
 			return t, writes[i:]
+		}
+		start := len(t.ops)
+		if start == 0 {
+			start = len(nodeOps)
 		}
 		t.starts = append(t.starts, start)
 		t.ops, t.writes, t.size = append(t.ops, ops...), append(t.writes, w), t.size+size
 	}
 	return t, nil
-}
-
-// opsOf is what a write asks for beside the node. r.mu is held.
-func (r *Registry) opsOf(w *write) (api.TxnOps, error) {
-	switch {
-	case !r.picture.read:
-		return nil, &consul.Error{Kind: consul.ErrConflict, Err: errors.New("the entries have not been read yet")}
-	case w.op == nil:
-		return nil, nil
-	}
-	return r.id.ops(r.picture, *w.op)
 }
 
 func sizeOf(ops api.TxnOps) int {
