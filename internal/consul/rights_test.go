@@ -51,24 +51,26 @@ func TestI8EachRightIsNeeded(t *testing.T) {
 	}, nil); err != nil {
 		t.Fatal(err)
 	}
+	nodes := 0 // each try makes a virtual node of its own
 	for name, side := range map[string]struct {
 		rules string
-		open  func(client *consul.Client) (registry, error)
+		open  func(client *consul.Client, node string) (registry, error)
 	}{
-		"agent": {consultest.FairwayRules, func(client *consul.Client) (registry, error) {
+		"agent": {consultest.FairwayRules, func(client *consul.Client, _ string) (registry, error) {
 			identity := consul.NewIdentity(client)
 			r, err := agentapi.New(agentapi.Options{Client: client, Identity: identity})
 			return withIdentity{r, identity}, err
 		}},
-		"catalog": {consultest.CatalogRules, func(client *consul.Client) (registry, error) {
-			return catalog.New(catalog.Options{Client: client, Cluster: "east", Node: "n1", Address: netip.MustParseAddr("198.18.0.21")})
+		"catalog": {consultest.CatalogRules, func(client *consul.Client, node string) (registry, error) {
+			return catalog.New(catalog.Options{Client: client, Cluster: "east", Node: node, Address: netip.MustParseAddr("198.18.0.21")})
 		}},
 	} {
 		rules := strings.Split(strings.TrimSpace(side.rules), "\n")
 		live := func(rules []string) error {
 			t.Helper()
 			client, _ := c.Client.FairwayClient(c.Token(strings.Join(rules, "\n")))
-			r, err := side.open(client)
+			nodes++
+			r, err := side.open(client, fmt.Sprintf("n%d", nodes))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +97,7 @@ func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error
 		ID: service.InstanceID("web", pod), Name: "web", Pod: pod,
 		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: service.Passing,
 		Weights: service.Weights{Passing: 1, Warning: 1},
-		Meta: map[string]string{service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID},
+		Meta:    map[string]string{service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID},
 	}
 	if _, err := r.Observe(ctx); err != nil {
 		return err

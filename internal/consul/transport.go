@@ -111,7 +111,7 @@ func (rt *roundTripper) read(resp *http.Response, token string, server net.Conn)
 	if resp.StatusCode < http.StatusBadRequest {
 		return nil
 	}
-	body, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, longestRefusal))
 	_ = resp.Body.Close()
 	if err != nil {
 		return err
@@ -133,4 +133,9 @@ func (p *pool) leave(server net.Conn) {
 	_ = server.Close() // it may not be idle yet
 }
 
-const lastContact = "X-Consul-Lastcontact"
+const (
+	lastContact = "X-Consul-Lastcontact"
+	// longestRefusal is more than Consul says of a transaction in which every
+	// operation is at fault.
+	longestRefusal = 1 << 20
+)

@@ -3,9 +3,10 @@
 // opens their readiness gates when the servers prove that clients are given
 // them.
 //
-// Three loops do the work, and each owns its state: the publisher writes to
+// Four loops do the work, and each owns its state: the publisher writes to
 // Consul, the gatekeeper asks the servers and writes to pods, the confirmer
-// looks for proof that missing pods are gone. They leave each other notes on a
+// looks for proof that missing pods are gone, the auditor compares what the
+// servers hold with what they were told. They leave each other notes on a
 // board, and none waits for another.
 package agent
 
@@ -58,6 +59,7 @@ type outside struct {
 	source   podSource
 	registry registry
 	prover   prover
+	watcher  watcher
 	writer   podWriter
 }
 
@@ -79,12 +81,13 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry, prover, closers, err := consulAdapters(opts)
+	outside, closers, err := consulAdapters(opts)
 	if err != nil {
 		writer.Close()
 		return nil, err
 	}
-	a := newAgent(opts, log, outside{source: source, registry: registry, prover: prover, writer: writer})
+	outside.source, outside.writer = source, writer
+	a := newAgent(opts, log, outside)
 	a.closers = append(closers, step{"events", time.Second, func(context.Context) error { writer.Close(); return nil }})
 	return a, nil
 }
@@ -114,8 +117,8 @@ func kubernetesClient(opts Options) (kubernetes.Interface, error) {
 	return kubernetes.NewForConfig(config)
 }
 
-// consulAdapters also returns what is to be done at the end.
-func consulAdapters(opts Options) (registry, prover, []step, error) {
+// consulAdapters are what speaks to Consul, and what is to be done at the end.
+func consulAdapters(opts Options) (outside, []step, error) {
 	client, err := consul.New(consul.Config{
 		Address:         opts.ConsulAddress,
 		TokenFile:       opts.ConsulTokenFile,
@@ -127,28 +130,33 @@ func consulAdapters(opts Options) (registry, prover, []step, error) {
 		UserAgent:       userAgent,
 	})
 	if err != nil {
-		return nil, nil, nil, err
+		return outside{}, nil, err
 	}
 	if opts.Registry == RegistryCatalog {
 		address, err := netip.ParseAddr(opts.NodeAddress)
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("node address: %w", err)
+			return outside{}, nil, fmt.Errorf("node address: %w", err)
 		}
 		registry, err := catalog.New(catalog.Options{
 			Client: client, Cluster: opts.ClusterID, Node: opts.NodeName, Address: address,
 		})
 		if err != nil {
-			return nil, nil, nil, err
+			return outside{}, nil, err
 		}
 		// A client agent would go on using the token, the servers do not.
-		return registry, health.NewProver(client, registry), []step{{"log out of Consul", 2 * time.Second, client.Logout}}, nil
+		return sides(registry, client, registry), []step{{"log out of Consul", 2 * time.Second, client.Logout}}, nil
 	}
 	identity := consul.NewIdentity(client)
 	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity, CheckTTL: opts.CheckTTL})
 	if err != nil {
-		return nil, nil, nil, err
+		return outside{}, nil, err
 	}
-	return registry, health.NewProver(client, identity), nil, nil
+	return sides(registry, client, identity), nil, nil
+}
+
+// sides are the adapters for the entries under one Consul node.
+func sides(registry registry, client *consul.Client, node health.Node) outside {
+	return outside{registry: registry, prover: health.NewProver(client, node), watcher: health.NewWatcher(client, node)}
 }
 
 // Run works until ctx ends, and then leaves everything as it is for the next
@@ -177,6 +185,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		{"publisher", loops.publisher.run},
 		{"confirmer", loops.confirmer.run},
 		{"gatekeeper", loops.gatekeeper.run},
+		{"auditor", loops.auditor.run},
 	}
 	for _, part := range parts {
 		group.Go(func() error { return part.runUntil(ctx) })
@@ -186,11 +195,12 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// loops are the three loops of an agent.
+// loops are the loops of an agent.
 type loops struct {
 	publisher  *publisher
 	confirmer  *confirmer
 	gatekeeper *gatekeeper
+	auditor    *auditor
 }
 
 func (a *Agent) loops() loops {
@@ -201,15 +211,14 @@ func (a *Agent) loops() loops {
 	)
 	checkTTL := a.opts.CheckTTL
 	if a.opts.Registry == RegistryCatalog {
-		checkTTL = 0 // the servers have no dead-man for an entry
+		checkTTL = 0 // the servers have no TTL that runs out
 	}
 	confirmer := &confirmer{
 		source: o.source, log: a.log.With("component", "confirmer"),
 		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(),
 	}
 	publisher := &publisher{
-		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync,
-		checkTTL: checkTTL, renewEvery: a.opts.CheckTTL / 3,
+		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, checkTTL: checkTTL,
 		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
 		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}
@@ -217,7 +226,11 @@ func (a *Agent) loops() loops {
 		source: o.source, changed: o.source.Subscribe(), prover: o.prover, writer: o.writer, board: board,
 		log: a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
 	}
-	return loops{publisher, confirmer, gatekeeper}
+	auditor := &auditor{
+		watcher: o.watcher, board: board,
+		log: a.log.With("component", "auditor"), metrics: metrics, pulse: newPulse("auditor", stuckAfter),
+	}
+	return loops{publisher, confirmer, gatekeeper, auditor}
 }
 
 // listen opens the HTTP port. The server outlives the loops, so that probes
@@ -230,7 +243,7 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 	a.listening(listener.Addr())
 	server := &http.Server{
 		Handler: handler(ctx, a.registry, l.publisher.board,
-			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse}),
+			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	failed := make(chan error, 1)

@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"fairway.dev/fairway/internal/annotation"
-	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -88,27 +85,31 @@ func TestShown(t *testing.T) {
 	expect("some time after it failed", showing(waiting), open, at(time.Minute), true)
 }
 
-// What the servers lack although the registry holds it is pushed again, at
-// growing intervals, and not while the servers give no answer at all.
-func TestPushLost(t *testing.T) {
-	g := &gatekeeper{board: newBoard()}
-	in := service.Instance{ID: "a"}
-	p := &pod{verdict: gate.Verdict{NeedsProof: []service.Instance{in}}}
-	start := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
-
-	var pushed []time.Duration
-	for elapsed := time.Duration(0); elapsed < 10*time.Second; elapsed += 100 * time.Millisecond {
-		g.pushLost(p, map[string]gate.Proof{"a": {Finding: gate.Absent}}, start.Add(elapsed))
-		if g.board.takeLost()["a"] {
-			pushed = append(pushed, elapsed)
+// Only what has been as it is since before the servers were asked can differ
+// from what they say.
+func TestDiffering(t *testing.T) {
+	is := func(health service.Health, changes int) standing { return standing{health: health, changes: changes} }
+	for name, c := range map[string]struct {
+		before, after standing
+		servers       service.Health
+		want          bool
+	}{
+		"the same":                      {is(service.Passing, 2), is(service.Passing, 2), service.Passing, false},
+		"not there":                     {is(service.Passing, 2), is(service.Passing, 2), "", true},
+		"a critical that did not reach": {is(service.Critical, 4), is(service.Critical, 4), service.Passing, true},
+		"being written":                 {is(service.Passing, 3), is(service.Passing, 3), service.Critical, false},
+		"begun meanwhile":               {is(service.Passing, 2), is(service.Passing, 3), service.Critical, false},
+		"there and back meanwhile":      {is(service.Passing, 2), is(service.Passing, 6), service.Critical, false},
+		"left meanwhile":                {is(service.Passing, 2), standing{}, "", false},
+	} {
+		servers := map[string]service.Health{"another": service.Passing}
+		if c.servers != "" {
+			servers["a"] = c.servers
 		}
-	}
-	if diff := cmp.Diff([]time.Duration{time.Second, 3 * time.Second, 7 * time.Second}, pushed); diff != "" {
-		t.Errorf("pushed at (-want +got):\n%s", diff)
-	}
-	g.pushLost(p, map[string]gate.Proof{"a": {Finding: gate.Unknown}}, start.Add(time.Hour))
-	if len(g.board.takeLost()) != 0 {
-		t.Error("pushed without an answer of the servers")
+		got := differing(map[string]standing{"a": c.before}, map[string]standing{"a": c.after}, servers)
+		if (len(got) == 1) != c.want {
+			t.Errorf("%s: differing %v, want %v", name, got, c.want)
+		}
 	}
 }
 

@@ -25,20 +25,27 @@ func (t trigger) fire() {
 type board struct {
 	published trigger // wakes the gatekeeper
 	reassert  trigger // wakes the publisher
+	written   trigger // wakes the auditor
 
 	mu sync.Mutex
 	// blocked is why nothing can be published at all; empty if it can.
 	blocked string
 	held    map[string]service.Health
 	refused map[string]string
-	// lost are the instances to be pushed to the servers again.
-	lost map[string]bool
+	// changes counts, by instance ID, the beginnings and ends of writes.
+	changes map[string]int
+	// lost are the instances to be pushed to the servers again, and distrusted
+	// says that the registry may not be what it was.
+	lost       map[string]bool
+	distrusted bool
 }
 
 func newBoard() *board {
 	return &board{
 		published: newTrigger(),
 		reassert:  newTrigger(),
+		written:   newTrigger(),
+		changes:   map[string]int{},
 		blocked:   "nothing has been looked at yet",
 		held:      map[string]service.Health{},
 		lost:      map[string]bool{},
@@ -76,8 +83,10 @@ func (b *board) observed(entries []registration.Entry) {
 	defer b.mu.Unlock()
 	if !maps.Equal(b.held, held) {
 		b.published.fire()
+		b.written.fire()
 	}
 	b.held = held
+	maps.DeleteFunc(b.changes, func(id string, n int) bool { _, ok := held[id]; return !ok && n%2 == 0 })
 }
 
 // applied notes one op that the registry took, and wakes the gatekeeper: a pod
@@ -91,7 +100,39 @@ func (b *board) applied(op registration.Op) {
 		b.held[op.Instance.ID] = op.Instance.Health
 	}
 	delete(b.refused, op.Instance.ID)
+	b.changes[op.Instance.ID]++
 	b.published.fire()
+	b.written.fire()
+}
+
+// writing notes that a write of an entry begins, wrote that it has ended. Both
+// mean that what the servers held before says nothing any more.
+func (b *board) writing(id string) { b.change(id) }
+func (b *board) wrote(id string)   { b.change(id) }
+
+func (b *board) change(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.changes[id]++
+}
+
+// standing is an entry that the registry holds, as of one moment.
+type standing struct {
+	health  service.Health
+	changes int // odd while a write is under way
+}
+
+func (s standing) busy() bool { return s.changes%2 != 0 }
+
+// standings are the entries that the registry holds, by instance ID.
+func (b *board) standings() map[string]standing {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	standings := make(map[string]standing, len(b.held))
+	for id, health := range b.held {
+		standings[id] = standing{health: health, changes: b.changes[id]}
+	}
+	return standings
 }
 
 // refuse replaces what the registry did not take, and why.
@@ -111,19 +152,29 @@ func (b *board) standing() (held map[string]service.Health, refused map[string]s
 	return maps.Clone(b.held), maps.Clone(b.refused)
 }
 
-// push asks the publisher to push an instance to the servers again.
-func (b *board) push(id string) {
+// push asks the publisher to push instances to the servers again.
+func (b *board) push(ids []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lost[id] = true
+	for _, id := range ids {
+		b.lost[id] = true
+	}
 	b.reassert.fire()
 }
 
-// takeLost returns what push asked for since it was last called.
-func (b *board) takeLost() map[string]bool {
+// distrust asks the publisher to look at the registry again.
+func (b *board) distrust() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	lost := b.lost
-	b.lost = map[string]bool{}
-	return lost
+	b.distrusted = true
+	b.reassert.fire()
+}
+
+// takeDoubts returns what push and distrust have said since it was last called.
+func (b *board) takeDoubts() (lost map[string]bool, distrusted bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lost, distrusted = b.lost, b.distrusted
+	b.lost, b.distrusted = map[string]bool{}, false
+	return lost, distrusted
 }

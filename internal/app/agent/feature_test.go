@@ -187,6 +187,34 @@ func TestForeignDeregistrationIsRepaired(t *testing.T) {
 	w.eventually(map[string]string{"web-1": api.HealthPassing})
 }
 
+// What the servers have lost, or were never told, is pushed to them long before
+// Consul's agent would compare. It is they whom clients ask (I2).
+func TestServersThatForgetAreTold(t *testing.T) { inEachWorld(t, serversThatForgetAreTold) }
+
+func serversThatForgetAreTold(t *testing.T, w *world) {
+	w.kube.set(webPod(1), webPod(2))
+	w.start()
+	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
+	client, _ := w.consul.Server.FairwayClient(w.token)
+	var services []*api.CatalogService
+	if _, err := client.Raw().Query("/v1/catalog/service/web", &services, nil); err != nil || len(services) != 2 {
+		t.Fatalf("%d services: %v", len(services), err)
+	}
+	catalog := w.consul.Management().Catalog()
+	gone := &api.CatalogDeregistration{Node: services[0].Node, ServiceID: services[0].ServiceID}
+	if _, err := catalog.Deregister(gone, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
+	wrong := &api.CatalogRegistration{Node: services[1].Node, SkipNodeUpdate: true, Check: &api.AgentCheck{
+		Node: services[1].Node, CheckID: services[1].ServiceID, ServiceID: services[1].ServiceID, Name: "x", Status: api.HealthCritical,
+	}}
+	if _, err := catalog.Register(wrong, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
+}
+
 func TestBadAnnotationIsReportedAndHurtsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

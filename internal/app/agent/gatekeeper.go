@@ -58,8 +58,6 @@ type pod struct {
 	due, asked bool      // in this pass: its time had come; there was something to ask
 	readySince time.Time // when this process first saw the pod ready but for our gate
 	warned     bool      // an Event said that it waits for long
-	pushWait   time.Duration
-	pushAt     time.Time
 	verdict    gate.Verdict
 	shown      map[string]*shown // by type of condition
 }
@@ -134,7 +132,7 @@ func (g *gatekeeper) waiting() []*pod {
 			p.readySince = now
 		}
 		if len(verdict.NeedsProof) == 0 {
-			p.attempts, p.askAt, p.pushAt = 0, time.Time{}, time.Time{}
+			p.attempts, p.askAt = 0, time.Time{}
 		}
 		// Between two questions what was answered last still holds.
 		if len(verdict.NeedsProof) == 0 || !now.Before(p.askAt) {
@@ -213,31 +211,7 @@ func (g *gatekeeper) decide(waiting []*pod, proofs map[string]gate.Proof) {
 		p.askAt = time.Time{} // the publisher tells when there is something to ask
 		if p.asked && !p.verdict.Open {
 			p.askAt = now.Add(p.verdict.RetryAfter)
-			g.pushLost(p, proofs, now)
 		}
-	}
-}
-
-// pushLost asks the publisher to push again what the servers say they do not
-// have although the registry holds it. The agent's sync with the servers may
-// have been lost while they were away.
-func (g *gatekeeper) pushLost(p *pod, proofs map[string]gate.Proof, now time.Time) {
-	const first, longest = time.Second, 30 * time.Second
-	for _, in := range p.verdict.NeedsProof {
-		if proofs[in.ID].Finding != gate.Absent {
-			continue
-		}
-		if p.pushAt.IsZero() { // leave the first push to the agent itself
-			p.pushAt, p.pushWait = now.Add(first), first
-		}
-		if now.Before(p.pushAt) {
-			return
-		}
-		g.board.push(in.ID)
-	}
-	if !p.pushAt.IsZero() && !now.Before(p.pushAt) {
-		p.pushWait = min(2*p.pushWait, longest)
-		p.pushAt = now.Add(p.pushWait)
 	}
 }
 

@@ -24,6 +24,8 @@ type metrics struct {
 	gateWaitSeconds  prometheus.Histogram
 	proofs           *prometheus.CounterVec
 	conditionWrites  *prometheus.CounterVec
+	audits           *prometheus.CounterVec
+	differing        prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -56,20 +58,21 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairway_gate_wait_seconds", Help: "Time from a pod's containers being seen ready to its gate being open.", Buckets: waits}),
 		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_proofs_total", Help: "Answers of the servers about an instance, by finding."}, []string{"finding"}),
+		audits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairway_audits_total", Help: "Comparisons of what the servers hold with what the registry holds for them, by result."}, []string{"result"}),
+		differing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairway_entries_differing", Help: "Entries that the servers did not hold as the registry does when they were last compared."}),
 		conditionWrites: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_condition_writes_total", Help: "Writes of pod conditions by result."}, []string{"result"}),
 	}
 	reg.MustRegister(m.synced, m.pods, m.entries, m.ops, m.opSeconds, m.passSeconds, m.observeFailures,
-		m.confirmations, m.annotationErrors, m.gateWaiting, m.gateOpened, m.gateWaitSeconds, m.proofs, m.conditionWrites)
-	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister, renew} {
+		m.confirmations, m.annotationErrors, m.gateWaiting, m.gateOpened, m.gateWaitSeconds, m.proofs, m.conditionWrites, m.audits, m.differing)
+	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister, renew, push} {
 		m.ops.WithLabelValues(string(kind), resultOK)
 		m.ops.WithLabelValues(string(kind), resultError)
 	}
 	return m
 }
-
-// renew is how renewals are counted beside the kinds of Op.
-const renew registration.Kind = "renew"
 
 // The values of the label result.
 const (

@@ -34,8 +34,18 @@ type registry interface {
 	Apply(ctx context.Context, op registration.Op) error
 	// Renew restarts the dead-man of the entries and changes nothing else.
 	Renew(ctx context.Context, entries []registration.Entry) error
+	// Push makes the servers hold an entry as the registry does.
+	Push(ctx context.Context, entry registration.Entry) error
 	// MostWrites bounds the calls of Apply and Renew at the same time.
 	MostWrites() int
+}
+
+// watcher follows what the servers hold of the node.
+type watcher interface {
+	// Next returns the health of the entries by ID as soon as it differs from
+	// what it was at the index; index 0 is answered at once. An error means that
+	// it is not known.
+	Next(ctx context.Context, index uint64) (map[string]service.Health, uint64, error)
 }
 
 // prover asks the servers what clients get.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,8 +29,7 @@ const (
 type publisher struct {
 	cluster, node string
 	resync        time.Duration
-	checkTTL      time.Duration // of entries whose pod asks for none
-	renewEvery    time.Duration // for entries that show no TTL
+	checkTTL      time.Duration // of entries whose pod asks for none; zero if entries have none at all
 
 	source   podSource
 	changed  <-chan struct{}
@@ -41,12 +41,12 @@ type publisher struct {
 	pulse    *pulse
 
 	// The loop's own.
-	view    map[string]registration.Entry // by ID: as last observed, plus the writes done since
-	viewAt  time.Time                     // when it was observed; zero if the registry is unknown
-	doubt   bool                          // a write failed: the view must be taken anew
-	failed  int                           // observations in a row that failed
-	retryAt time.Time                     // no observation before
-	writes  *writes
+	view     map[string]registration.Entry // by ID: as last observed, plus the writes done since
+	viewAt   time.Time                     // when it was observed; zero if the registry is unknown
+	doubt    bool                          // a write failed: the view must be taken anew
+	failedAt time.Time                     // when observations began to fail; zero if they do not
+	retryAt  time.Time                     // no observation before
+	writes   *writes
 }
 
 // run works until ctx ends and every write under way is done.
@@ -81,6 +81,9 @@ func (p *publisher) run(ctx context.Context) error {
 // pass is one turn. It returns when the next is due if nothing happens before.
 func (p *publisher) pass(ctx context.Context) time.Duration {
 	start := time.Now()
+	lost, distrusted := p.board.takeDoubts()
+	maps.Copy(p.writes.lost, lost)
+	p.doubt = p.doubt || distrusted || len(lost) > 0
 	pods, synced := p.source.Snapshot()
 	if !synced {
 		p.blocked("the list of the node's pods is not complete yet", nil)
@@ -118,9 +121,12 @@ func (p *publisher) look(ctx context.Context, now time.Time) (time.Duration, boo
 	entries, err := p.registry.Observe(ctx)
 	if err != nil {
 		p.metrics.observeFailures.Inc()
-		p.viewAt = time.Time{}
-		wait := min(p.resync, firstRetry<<min(p.failed, 10))
-		p.failed++
+		if !p.viewAt.IsZero() || p.failedAt.IsZero() {
+			p.viewAt, p.failedAt = time.Time{}, now
+		}
+		// What comes back may have lost all it held, and will tell the servers
+		// so: then there is little time to register again.
+		wait := min(p.resync, max(firstRetry/10, now.Sub(p.failedAt)/20))
 		p.retryAt = now.Add(wait)
 		p.blocked(consul.Reason(err), err)
 		return wait, false
@@ -129,7 +135,7 @@ func (p *publisher) look(ctx context.Context, now time.Time) (time.Duration, boo
 	for _, entry := range entries {
 		p.view[entry.Instance.ID] = entry
 	}
-	p.viewAt, p.doubt, p.failed = now, false, 0
+	p.viewAt, p.doubt, p.failedAt = now, false, time.Time{}
 	if p.board.block("") {
 		p.log.Info("publishing: the pods and the registry can be read")
 	}

@@ -190,12 +190,13 @@ func (w *world) start() {
 	if err := opts.Validate(); err != nil {
 		w.t.Fatal(err)
 	}
-	registry, prover, closers, err := consulAdapters(opts)
+	outside, closers, err := consulAdapters(opts)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a := newAgent(opts, log, outside{source: w.kube, registry: registry, prover: prover, writer: w.kube})
+	outside.source, outside.writer = w.kube, w.kube
+	a := newAgent(opts, log, outside)
 	a.closers = closers
 	addresses := make(chan net.Addr, 1)
 	a.listening = func(address net.Addr) { addresses <- address }

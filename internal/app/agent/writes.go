@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -11,14 +10,9 @@ import (
 	"fairway.dev/fairway/internal/registration"
 )
 
-const (
-	// opTimeout leaves Consul the 7 s for which it tries to reach its leader
-	// before it answers.
-	opTimeout = 12 * time.Second
-	// mostRenewals is how many of the writes at the same time may be renewals,
-	// so that these never hold up a pod.
-	mostRenewals = 4
-)
+// opTimeout leaves Consul the 7 s for which it tries to reach its leader before
+// it answers.
+const opTimeout = 12 * time.Second
 
 // writes are the publisher's writes under way, and what became of those before.
 // They belong to the publisher's loop; a write itself is a goroutine that makes
@@ -29,6 +23,7 @@ type writes struct {
 	underway map[string]registration.Op // by instance ID: one at a time each
 	failures map[string]*failure        // the last write of an entry, if it failed; by instance ID
 	renewed  map[string]time.Time       // when an entry's dead-man was last restarted, by instance ID
+	lost     map[string]bool            // what the servers do not hold as the registry does, by instance ID
 }
 
 // outcome is how a write ended.
@@ -63,16 +58,8 @@ func newWrites(most int) *writes {
 		underway: map[string]registration.Op{},
 		failures: map[string]*failure{},
 		renewed:  map[string]time.Time{},
+		lost:     map[string]bool{},
 	}
-}
-
-func (w *writes) renewals() (n int) {
-	for _, op := range w.underway {
-		if op.Kind == renew {
-			n++
-		}
-	}
-	return n
 }
 
 // launch starts what the plan asks for, the most urgent first, then renewals
@@ -93,7 +80,7 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 		}
 		planned[id] = true
 	}
-	next = earlier(next, p.launchRenewals(ctx, planned, now))
+	next = earlier(next, p.launchUpkeep(ctx, planned, now))
 	if len(p.writes.underway) == 0 { // else the view is taken anew when they are done
 		next = earlier(next, p.viewAt.Add(p.resync))
 	}
@@ -102,54 +89,23 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 	return next
 }
 
-// launchRenewals restarts the dead-man of entries for which that is due: all
-// when the process has begun, each again after a third of its TTL, those that
-// have lapsed, and those that the servers were found not to have although the
-// registry holds them: a renewal makes the agent push them. It returns when the
-// next is due.
-func (p *publisher) launchRenewals(ctx context.Context, planned map[string]bool, now time.Time) time.Time {
-	for id := range p.board.takeLost() {
-		delete(p.writes.renewed, id)
-	}
-	next := now.Add(p.renewEvery)
-	for _, entry := range p.own() {
-		id := entry.Instance.ID
-		due := p.writes.renewed[id].Add(cmp.Or(entry.Instance.CheckTTL/3, p.renewEvery))
-		if entry.Lapsed {
-			due = now
-		}
-		failed := p.writes.failures[id]
-		// An edit that the registry refused leaves the entry as it is, and must not
-		// cost it its dead-man.
-		refused := failed != nil && failed.op.Kind == registration.Register && now.Before(failed.next)
-		if failed != nil && !refused && due.Before(failed.next) {
-			due = failed.next // even if it was another kind of write that failed
-		}
-		_, busy := p.writes.underway[id]
-		switch {
-		case busy, planned[id] && !refused, !entry.HasCheck: // what is written renews as well
-		case now.Before(due):
-			next = earlier(next, due)
-		case p.writes.renewals() < mostRenewals && len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
-			p.write(ctx, registration.Op{Kind: renew, Instance: entry.Instance})
-		}
-	}
-	return next
-}
-
 // write starts one call. One that has begun is finished even if the process is
 // asked to stop.
 func (p *publisher) write(ctx context.Context, op registration.Op) {
 	p.writes.underway[op.Instance.ID] = op
+	p.board.writing(op.Instance.ID)
 	entry := p.view[op.Instance.ID]
 	go func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
 		defer cancel()
 		start := time.Now()
 		var err error
-		if op.Kind == renew {
+		switch op.Kind {
+		case renew:
 			err = p.registry.Renew(ctx, []registration.Entry{entry})
-		} else {
+		case push:
+			err = p.registry.Push(ctx, entry)
+		default:
 			err = p.registry.Apply(ctx, op)
 		}
 		p.writes.done <- outcome{op: op, took: time.Since(start), err: err}
@@ -160,24 +116,26 @@ func (p *publisher) write(ctx context.Context, op registration.Op) {
 func (p *publisher) finish(o outcome) {
 	id := o.op.Instance.ID
 	delete(p.writes.underway, id)
+	delete(p.writes.lost, id) // the servers are asked again
 	p.metrics.op(o.op.Kind, o.took, o.err)
 	if o.err != nil {
 		p.fail(o)
 		return
 	}
-	if f := p.writes.failures[id]; f != nil && (o.op.Kind != renew || f.op.Kind == renew) {
-		delete(p.writes.failures, id) // a renewal says nothing of a write that failed
+	if f := p.writes.failures[id]; f != nil && (!upkeep(o.op.Kind) || upkeep(f.op.Kind)) {
+		delete(p.writes.failures, id) // upkeep says nothing of a write that failed
 	}
 	switch o.op.Kind {
 	case registration.Register:
 		// Renewed, the registry keeps it even through its own restart. That
 		// comes after what is more urgent.
 		delete(p.writes.renewed, id)
-	case registration.SetHealth, renew:
+	case registration.SetHealth, renew, push:
 		p.writes.renewed[id] = time.Now()
 	}
 	before, existed := p.view[id]
-	if o.op.Kind == renew {
+	if upkeep(o.op.Kind) {
+		p.board.wrote(id)
 		if existed {
 			before.Lapsed = false
 			p.view[id] = before
@@ -199,6 +157,7 @@ func (p *publisher) finish(o outcome) {
 // doubt.
 func (p *publisher) fail(o outcome) {
 	p.doubt = true
+	p.board.wrote(o.op.Instance.ID)
 	f := p.writes.failures[o.op.Instance.ID]
 	if f == nil {
 		f = &failure{}
@@ -223,8 +182,9 @@ func (p *publisher) forget(planned map[string]bool) {
 		return held || planned[id]
 	}
 	maps.DeleteFunc(p.writes.renewed, func(id string, _ time.Time) bool { return !lives(id) })
+	maps.DeleteFunc(p.writes.lost, func(id string, _ bool) bool { return !lives(id) })
 	maps.DeleteFunc(p.writes.failures, func(id string, f *failure) bool {
-		return !lives(id) || f.op.Kind != renew && !planned[id]
+		return !lives(id) || !upkeep(f.op.Kind) && !planned[id]
 	})
 }
 
@@ -232,7 +192,7 @@ func (p *publisher) forget(planned map[string]bool) {
 func (p *publisher) refused(plan registration.Plan) map[string]string {
 	refused := map[string]string{}
 	for id, f := range p.writes.failures {
-		if f.op.Kind != renew && f.refused {
+		if !upkeep(f.op.Kind) && f.refused {
 			refused[id] = f.reason
 		}
 	}

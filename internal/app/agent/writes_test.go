@@ -78,6 +78,13 @@ func (m *memory) Renew(_ context.Context, entries []registration.Entry) error {
 	return nil
 }
 
+func (m *memory) Push(_ context.Context, entry registration.Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log = append(m.log, "push "+entry.Instance.Name)
+	return nil
+}
+
 func (m *memory) MostWrites() int { return 16 }
 
 // writes returns the log so far.
@@ -93,7 +100,7 @@ func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}
 	p := &publisher{
-		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour, renewEvery: 24 * time.Hour,
+		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour,
 		source: pods, changed: pods.Subscribe(), registry: m, board: newBoard(),
 		held: func([]registration.Held) {}, log: slog.New(slog.DiscardHandler),
 		metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("publisher", stuckAfter),

@@ -132,6 +132,7 @@ func (r *Registry) observe(ctx context.Context) ([]registration.Entry, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	generation := r.client.TokenGeneration()
 	held := make(map[string]holding, len(services))
 	entries := make([]registration.Entry, 0, len(services))
 	for id, svc := range services {
@@ -140,8 +141,8 @@ func (r *Registry) observe(ctx context.Context) ([]registration.Entry, error) {
 		}
 		entry, holding := r.entry(svc, checks[id])
 		holding.generation = r.held[id].generation
-		// The agent syncs it with a token that we no longer have.
-		entry.Lapsed = holding.generation != r.client.TokenGeneration()
+		// The agent syncs it with a token that may not be the current one.
+		entry.Lapsed = holding.generation != generation
 		held[id] = holding
 		entries = append(entries, entry)
 	}

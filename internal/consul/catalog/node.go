@@ -70,7 +70,7 @@ func (id identity) lease() api.HealthCheck {
 	}
 }
 
-// owns says why a node of our name is not ours, or nothing if it is. (I5)
+// owns says why a node of our name is not ours, or nothing if it is (I5).
 func (id identity) owns(node *api.Node) error {
 	cluster, name := node.Meta[service.MetaCluster], node.Meta[service.MetaNode]
 	if cluster == id.cluster && name == id.node {

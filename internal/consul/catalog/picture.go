@@ -50,19 +50,24 @@ func newPicture(id identity, node *api.CatalogNode, checks api.HealthChecks) (pi
 		p.entries[key] = holding{service: svc}
 	}
 	for _, check := range checks {
-		switch {
-		case check == nil || check.Node != id.name || check.ModifyIndex == 0:
+		if check == nil || check.Node != id.name || check.ModifyIndex == 0 {
 			return picture{}, unusable("a check is not what was asked for")
-		case check.CheckID == LeaseCheck && check.ServiceID == "":
-			p.lease = check
-		case check.CheckID == check.ServiceID:
-			if held, ok := p.entries[check.ServiceID]; ok {
-				held.check = check
-				p.entries[check.ServiceID] = held
-			}
 		}
+		p.add(check)
 	}
 	return p, nil
+}
+
+// add takes in a check, if it is the lease or that of an entry.
+func (p *picture) add(check *api.HealthCheck) {
+	held, ok := p.entries[check.ServiceID]
+	switch {
+	case check.CheckID == LeaseCheck && check.ServiceID == "":
+		p.lease = check
+	case ok && check.CheckID == check.ServiceID:
+		held.check = check
+		p.entries[check.ServiceID] = held
+	}
 }
 
 func unusable(what string) error {
@@ -166,13 +171,8 @@ func (p *picture) learn(sent api.TxnOps, results api.TxnResults) {
 			held := p.entries[result.Service.ID]
 			held.service = result.Service
 			p.entries[result.Service.ID] = held
-		case result.Check != nil && result.Check.ServiceID == "":
-			p.lease = result.Check
 		case result.Check != nil:
-			if held, ok := p.entries[result.Check.ServiceID]; ok {
-				held.check = result.Check
-				p.entries[result.Check.ServiceID] = held
-			}
+			p.add(result.Check)
 		}
 	}
 }

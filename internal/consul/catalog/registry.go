@@ -137,7 +137,7 @@ func (r *Registry) read(ctx context.Context) (picture, error) {
 		return picture{}, fmt.Errorf("checks: %w", err)
 	}
 	if checks == nil {
-		return picture{}, fmt.Errorf("checks: %w", unusable("none is a list too, and this is not one"))
+		return picture{}, fmt.Errorf("checks: %w", unusable("not a list"))
 	}
 	if err := r.advance(index); err != nil {
 		return picture{}, err
@@ -211,3 +211,6 @@ func (r *Registry) Renew(ctx context.Context, entries []registration.Entry) erro
 	}
 	return nil
 }
+
+// Push has nothing to do: the entries are at the servers themselves.
+func (r *Registry) Push(context.Context, registration.Entry) error { return nil }

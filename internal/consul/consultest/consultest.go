@@ -160,7 +160,8 @@ func (c *Cluster) policy(rules string) *api.ACLLink {
 
 // Index is the server's raft index: it moves with every write to the log. The
 // first call waits until the agents have written what they write of their own
-// accord some seconds after they start.
+// accord some seconds after they start: details of their nodes, and the leader
+// the state of its datacenter.
 func (c *Cluster) Index() string {
 	t := c.Server.t
 	t.Helper()
@@ -173,6 +174,10 @@ func (c *Cluster) Index() string {
 			return err
 		})
 	}
+	Eventually(t, "the leader has written the state of its datacenter", func() error {
+		_, err := c.Management().Raw().Query("/v1/internal/federation-state/dc1", new(any), nil)
+		return err
+	})
 	self, err := c.Management().Agent().Self()
 	if err != nil {
 		t.Fatalf("read raft index: %v", err)

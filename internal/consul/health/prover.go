@@ -34,20 +34,20 @@ const parallel = 8
 // A virtual node has its lease instead.
 const serfHealth = "serfHealth"
 
-// consulNode knows under which Consul node the instances are registered.
-type consulNode interface {
+// Node knows under which Consul node the instances are registered.
+type Node interface {
 	NodeName(ctx context.Context) (string, error)
 }
 
 // Prover proves instances that are registered under one Consul node.
 type Prover struct {
 	client *consul.Client
-	node   consulNode
+	node   Node
 }
 
 // NewProver makes a Prover. node is the identity of the client's agent, or a
 // virtual node.
-func NewProver(client *consul.Client, node consulNode) *Prover {
+func NewProver(client *consul.Client, node Node) *Prover {
 	return &Prover{client: client, node: node}
 }
 

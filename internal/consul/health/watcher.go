@@ -17,11 +17,11 @@ const longest = 5 * time.Minute
 // Watcher follows what the servers hold of one Consul node.
 type Watcher struct {
 	client *consul.Client
-	node   consulNode
+	node   Node
 }
 
 // NewWatcher makes a Watcher. node is as for NewProver.
-func NewWatcher(client *consul.Client, node consulNode) *Watcher {
+func NewWatcher(client *consul.Client, node Node) *Watcher {
 	return &Watcher{client: client, node: node}
 }
 

@@ -141,15 +141,15 @@ func (q *Queue) pack(writes []*write) (t txn, rest []*write) {
 			w.finish(err)
 			continue
 		}
-		if len(t.ops) == 0 {
-			ops = append(lead[:len(lead):len(lead)], ops...)
-		}
-		size := sizeOf(ops)
-		switch {
-		case len(t.ops)+len(ops) == 0:
+		if len(ops) == 0 && len(lead) == 0 {
 			w.finish(nil)
 			continue
-		case len(t.writes) > 0 && (len(t.ops)+len(ops) > mostOps || t.size+size > mostBytes):
+		}
+		if len(t.ops) == 0 {
+			ops = slices.Concat(lead, ops)
+		}
+		size := sizeOf(ops)
+		if len(t.writes) > 0 && (len(t.ops)+len(ops) > mostOps || t.size+size > mostBytes) {
 			return t, writes[i:]
 		}
 		start := len(t.ops)
