@@ -55,7 +55,7 @@ func TestI8AgentPatchesItsOwnNodeOnly(t *testing.T) {
 		{"another's new condition", agent, own, `{"status":{"conditions":[{"type":"example.com/x","status":"True"}]}}`, "these conditions only"},
 		{"another condition taken away", agent, own, `{"status":{"conditions":[{"$patch":"delete","type":"Ready"}]}}`, "these conditions only"},
 		{"the phase", agent, own, `{"status":{"phase":"Failed"}}`, "these conditions only"},
-		{"an address", agent, own, `{"status":{"podIP":"198.18.0.99","podIPs":[{"ip":"198.18.0.99"}]}}`, "these conditions only"},
+		{"an address", agent, own, `{"status":{"podIP":"198.18.0.99","podIPs":[{"$patch":"replace"},{"ip":"198.18.0.99"}]}}`, "these conditions only"},
 		{"a field taken away", agent, own, `{"status":{"startTime":null}}`, "these conditions only"},
 		{"a field that was not there", agent, own, `{"status":{"message":"x"}}`, "these conditions only"},
 		{"a label", agent, own, `{"metadata":{"labels":{"app":"bank"}}}`, "metadata"},

@@ -27,9 +27,10 @@ const annotationsPolicy = "fairway-annotations"
 func TestPolicyAgreesWithParser(t *testing.T) {
 	ns := namespace(t)
 	denyIn(t, ns)
+	client, _ := warned(t)
 	check := func(ctx context.Context, pod *corev1.Pod) error {
 		want := expectedRefusal(pod)
-		_, err := fleet.kube.CoreV1().Pods(ns).Create(ctx, pod, dryRun)
+		_, err := client.CoreV1().Pods(ns).Create(ctx, pod, dryRun)
 		got := refusal(err, annotationsPolicy)
 		if err != nil && got == "" {
 			return err
@@ -46,6 +47,9 @@ func TestPolicyAgreesWithParser(t *testing.T) {
 		if err := check(t.Context(), pod); err != nil {
 			t.Error(err)
 		}
+	}
+	if t.Failed() {
+		return
 	}
 	refused := 0
 	rapid.Check(t, func(t *rapid.T) {

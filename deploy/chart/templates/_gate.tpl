@@ -21,7 +21,7 @@ env:
         fieldPath: status.hostIP
 volumeMounts:
   - name: fairway-gate-token
-    mountPath: /run/fairway/token
+    mountPath: /var/run/secrets/fairway
     readOnly: true
 resources:
   requests: {cpu: 50m, memory: 32Mi}
