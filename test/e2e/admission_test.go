@@ -17,6 +17,8 @@ import (
 	"fairway.dev/fairway/lab/images"
 )
 
+const annotationsPolicy = "fairway-annotations"
+
 // dryRun has the API server admit an object, policies included, and keep
 // nothing of it.
 var dryRun = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
@@ -24,7 +26,7 @@ var dryRun = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 // TestPoliciesCompile: the API server finds nothing to complain about in the
 // policies that the chart installs.
 func TestPoliciesCompile(t *testing.T) {
-	for _, name := range []string{"fairway-annotations", "fairway-own-node"} {
+	for _, name := range []string{annotationsPolicy, "fairway-own-node"} {
 		until(t, "the API server has checked "+name, func(ctx context.Context) (bool, string, error) {
 			policy, err := fleet.kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
 			if err != nil || policy.Status.TypeChecking == nil {
@@ -61,11 +63,12 @@ func (w *warnings) HandleWarningHeader(_ int, _, text string) {
 	w.texts = append(w.texts, text)
 }
 
-// take returns the warnings of the policy since the last call.
-func (w *warnings) take(policy string) []string {
+// take returns what the policy on annotations has warned of since the last
+// call.
+func (w *warnings) take() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	texts := slices.DeleteFunc(w.texts, func(text string) bool { return !strings.Contains(text, "'"+policy+"'") })
+	texts := slices.DeleteFunc(w.texts, func(text string) bool { return !strings.Contains(text, "'"+annotationsPolicy+"'") })
 	w.texts = nil
 	return texts
 }
@@ -91,7 +94,7 @@ func denyIn(t *testing.T, namespace string) {
 	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "deny-" + namespace},
 		Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-			PolicyName:        "fairway-annotations",
+			PolicyName:        annotationsPolicy,
 			ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 			MatchResources: &admissionregistrationv1.MatchResources{NamespaceSelector: &metav1.LabelSelector{
 				MatchLabels: map[string]string{corev1.LabelMetadataName: namespace},
@@ -111,7 +114,7 @@ func denyIn(t *testing.T, namespace string) {
 	wrong := barePod(namespace, map[string]string{"fairway.dev/service-names": ","})
 	until(t, "mistakes are refused in "+namespace, func(ctx context.Context) (bool, string, error) {
 		_, err := fleet.kube.CoreV1().Pods(namespace).Create(ctx, wrong, dryRun)
-		return refusal(err, "fairway-annotations") != "", fmt.Sprint(err), nil
+		return refusal(err, annotationsPolicy) != "", fmt.Sprint(err), nil
 	})
 }
 

@@ -19,8 +19,6 @@ import (
 	"fairway.dev/fairway/internal/kube"
 )
 
-const annotationsPolicy = "fairway-annotations"
-
 // TestPolicyAgreesWithParser: the policy refuses exactly the annotations that
 // the agent cannot understand, in the agent's words. What it does not claim is
 // in expectedRefusal.
@@ -194,7 +192,7 @@ func TestInjectIsChecked(t *testing.T) {
 		if _, err := client.CoreV1().Pods(ns).Create(bounded(t), pod, dryRun); err != nil {
 			t.Fatal(err)
 		}
-		got := strings.Join(warned.take(annotationsPolicy), "\n")
+		got := strings.Join(warned.take(), "\n")
 		if (got == "") != (tt.want == "") || !strings.HasSuffix(got, tt.want) {
 			t.Errorf("inject %q, service-names %q: warned %q, want %q", tt.inject, tt.names, got, tt.want)
 		}
@@ -213,16 +211,16 @@ func TestMistakesAreToldWhereTheyAreMade(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			wrong := map[string]string{"fairway.dev/service-names": "web", port: "htp"}
 			err := createAs(t, client, kind, warnIn, wrong)
-			if got := warned.take(annotationsPolicy); err != nil || len(got) != 1 || !strings.Contains(got[0], mistake) {
+			if got := warned.take(); err != nil || len(got) != 1 || !strings.Contains(got[0], mistake) {
 				t.Errorf("error %v, warned %q; want one warning with %q", err, got, mistake)
 			}
 			if got := refusal(createAs(t, client, kind, refuseIn, wrong), annotationsPolicy); !strings.Contains(got, mistake) {
 				t.Errorf("refused with %q, want %q", got, mistake)
 			}
-			warned.take(annotationsPolicy)
+			warned.take()
 			right := map[string]string{"fairway.dev/service-names": "web", port: "http"}
 			err = createAs(t, client, kind, refuseIn, right)
-			if got := warned.take(annotationsPolicy); err != nil || len(got) != 0 {
+			if got := warned.take(); err != nil || len(got) != 0 {
 				t.Errorf("right annotations: error %v, warned %q", err, got)
 			}
 		})
