@@ -12,6 +12,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"pgregory.net/rapid"
 
@@ -233,22 +234,23 @@ func TestMistakesAreToldWhereTheyAreMade(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("an older mistake", func(t *testing.T) { testOlderMistake(t, refuseIn) })
+	t.Run("an older mistake", testOlderMistake)
 }
 
 // testOlderMistake: where a mistake is older than the policy, everything but
 // the annotations can be changed, and they can be corrected.
-func testOlderMistake(t *testing.T, ns string) {
+func testOlderMistake(t *testing.T) {
+	ns := namespace(t)
 	pods := fleet.kube.CoreV1().Pods(ns)
 	pod := barePod(ns, map[string]string{"fairway.dev/service-names": "web,"})
-	pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "r", UID: "u", Controller: new(true)}}
 	pod.Spec.SchedulerName = "nobody"
 	if _, err := pods.Create(bounded(t), pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	denyIn(t, ns)
 	edit := func(key, value string) error {
 		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, key, value)
-		_, err := pods.Patch(bounded(t), pod.Name, "application/merge-patch+json", patch, metav1.PatchOptions{})
+		_, err := pods.Patch(bounded(t), pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 		return err
 	}
 	if err := edit("example.com/network", "x"); err != nil {
