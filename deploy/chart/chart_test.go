@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"fairway.dev/fairway/internal/app/agent"
@@ -59,6 +60,8 @@ func TestRenderingFailsWithAClearMessage(t *testing.T) {
 		{"unknown registry", []string{"--set", "clusterID=a", "--set", "registry=etcd"}, "registry"},
 		{"servers without address", []string{"--set", "clusterID=a", "--set", "registry=catalog"}, "consul.address is required with registry=catalog"},
 		{"two tokens", []string{"--set", "clusterID=a", "--set", "consul.login.authMethod=a", "--set", "consul.tokenSecret.name=b"}, "only one can give the token"},
+		{"unknown word for mistakes", []string{"--set", "clusterID=a", "--set", "admission.validate=off"}, "validate"},
+		{"no time to sleep", []string{"--set", "clusterID=a", "--set", "admission.sleepSeconds=0"}, "sleepSeconds"},
 		{"nobody may be unavailable", []string{"--set", "clusterID=a", "--set", "maxUnavailable=0"}, "maxUnavailable"},
 	}
 	helm := newHelm(t)
@@ -311,27 +314,39 @@ func (h helm) template(t *testing.T, args ...string) (string, error) {
 // the API does not know is an error.
 func (h helm) object(t *testing.T, kind string, into any, args ...string) {
 	t.Helper()
+	found := h.objects(t, kind, args...)
+	if len(found) != 1 {
+		t.Fatalf("%d objects of kind %s, want 1", len(found), kind)
+	}
+	for _, doc := range found {
+		decode(t, doc, into)
+	}
+}
+
+// objects renders the chart and returns its objects of a kind by name.
+func (h helm) objects(t *testing.T, kind string, args ...string) map[string][]byte {
+	t.Helper()
 	out, err := h.template(t, args...)
 	if err != nil {
 		t.Fatalf("helm template: %v\n%s", err, out)
 	}
-	var found [][]byte
+	found := map[string][]byte{}
 	for doc := range bytes.SplitSeq([]byte(out), []byte("\n---\n")) {
-		var head struct {
-			Kind string `json:"kind"`
-		}
+		var head metav1.PartialObjectMetadata
 		if err := yaml.Unmarshal(doc, &head); err != nil {
 			t.Fatalf("rendered document: %v\n%s", err, doc)
 		}
 		if head.Kind == kind {
-			found = append(found, doc)
+			found[head.Name] = doc
 		}
 	}
-	if len(found) != 1 {
-		t.Fatalf("%d objects of kind %s, want 1", len(found), kind)
-	}
-	if err := yaml.UnmarshalStrict(found[0], into); err != nil {
-		t.Fatalf("decode %s: %v", kind, err)
+	return found
+}
+
+func decode(t *testing.T, doc []byte, into any) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict(doc, into); err != nil {
+		t.Fatalf("decode: %v\n%s", err, doc)
 	}
 }
 

@@ -36,7 +36,12 @@ const namespacePrefix = "e2e"
 // namespace makes a namespace of the test's own and removes it afterwards.
 func namespace(t *testing.T) string {
 	t.Helper()
-	ns, err := fleet.kube.CoreV1().Namespaces().Create(bounded(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: namespacePrefix + "-"}}, metav1.CreateOptions{})
+	return labelledNamespace(t, nil)
+}
+
+func labelledNamespace(t *testing.T, labels map[string]string) string {
+	t.Helper()
+	ns, err := fleet.kube.CoreV1().Namespaces().Create(bounded(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: namespacePrefix + "-", Labels: labels}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatalf("create namespace: %v", err)
 	}
