@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -32,9 +33,11 @@ type Fleet struct {
 	Lab  *cluster.Cluster
 	Kube kubernetes.Interface
 
-	app    workload.App
-	pods   *timeline.Recorder
-	client *load.Client
+	app     workload.App
+	servers []*api.Client          // Consul's
+	agents  map[string]*api.Client // Consul's client agents, by node
+	pods    *timeline.Recorder
+	client  *load.Client
 }
 
 // Start deploys the app and begins to call it. Stop ends that.
@@ -43,9 +46,12 @@ func Start(ctx context.Context, lab *cluster.Cluster, app workload.App) (*Fleet,
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{Lab: lab, Kube: kube, app: app}
+	f := &Fleet{Lab: lab, Kube: kube, app: app, servers: lab.ConsulServers(), agents: map[string]*api.Client{}}
+	for _, node := range lab.Nodes() {
+		f.agents[node] = lab.Consul(node)
+	}
 	f.pods, err = timeline.Follow(ctx, timeline.Options{
-		Kube: kube, Consul: lab.ConsulServers(), Namespace: app.Namespace, Selector: app.Selector(), Service: app.Name,
+		Kube: kube, Consul: f.servers, Namespace: app.Namespace, Selector: app.Selector(), Service: app.Name,
 	})
 	if err != nil {
 		return nil, err
@@ -53,11 +59,11 @@ func Start(ctx context.Context, lab *cluster.Cluster, app workload.App) (*Fleet,
 	if _, err := kube.AppsV1().Deployments(app.Namespace).Create(ctx, app.Deployment(), metav1.CreateOptions{}); err != nil {
 		return nil, fmt.Errorf("create deployment %s: %w", app.Name, err)
 	}
-	if _, err := f.settle(ctx); err != nil {
+	if _, _, err := f.settle(ctx); err != nil {
 		return nil, err
 	}
 	f.client, err = load.Start(ctx, load.Options{
-		Consul: lab.ConsulServers(), Service: app.Name, Dial: lab.Host("client").Dial,
+		Consul: f.servers, Service: app.Name, Dial: lab.Host("client").Dial,
 		Workers: 4, Interval: 5 * time.Millisecond, Timeout: 5 * time.Second,
 	})
 	return f, err
@@ -76,12 +82,15 @@ type Row struct {
 	// among those: calls to a killed node until the servers dropped its pods.
 	Calls, Failed, Excused int
 	FailureText            []string
-	// Writes counts the catalog's records of the service that changed, and
+	// Written are the catalog's records of the service that changed, and
 	// Expected says why some had to.
-	Writes   int
+	Written  []string
 	Expected string
-	// Converged is how long after the fault all was as before.
+	// Converged is how long after the fault all was as before; for a node that
+	// is taken down, how long until no client is given its pods.
 	Converged time.Duration
+	// Amiss is what was found so last.
+	Amiss string
 }
 
 // Problems are the promises that the fault broke.
@@ -93,8 +102,8 @@ func (r Row) Problems() error {
 	if r.Failed > 0 {
 		errs = append(errs, fmt.Errorf("%d of %d calls failed: %v", r.Failed, r.Calls, r.FailureText))
 	}
-	if r.Writes > 0 && r.Expected == "" {
-		errs = append(errs, fmt.Errorf("%d records of the catalog were written", r.Writes))
+	if len(r.Written) > 0 && r.Expected == "" {
+		errs = append(errs, fmt.Errorf("%d records of the catalog were written: %s", len(r.Written), strings.Join(r.Written, "\n")))
 	}
 	return errors.Join(errs...)
 }
@@ -103,7 +112,7 @@ func (r Row) Problems() error {
 // An error means that it could not be tried or that the fleet did not recover.
 func (f *Fleet) Try(ctx context.Context, fault Fault, hold time.Duration) (Row, error) {
 	row := Row{Fault: fault.Name, Held: hold, Expected: fault.Writes}
-	if _, err := f.settle(ctx); err != nil {
+	if _, _, err := f.settle(ctx); err != nil {
 		return row, fmt.Errorf("before %s: %w", fault.Name, err)
 	}
 	before, err := f.look(ctx)
@@ -116,27 +125,69 @@ func (f *Fleet) Try(ctx context.Context, fault Fault, hold time.Duration) (Row, 
 	}
 	if undo != nil {
 		err := wait(ctx, hold)
+		if fault.Node != "" && err == nil {
+			// What the node does to clients when it comes back is another matter.
+			row.Converged, err = f.dropped(ctx, fault.Node, time.Now().Add(-hold))
+			err = errors.Join(err, f.compare(ctx, &row, fault, before))
+		}
 		// A fault that began is ended even if nobody waits for it any more.
 		if err := errors.Join(err, undo(context.WithoutCancel(ctx))); err != nil {
 			return row, fmt.Errorf("end of %s: %w", fault.Name, err)
 		}
 	}
-	if row.Converged, err = f.settle(ctx); err != nil {
+	converged, amiss, err := f.settle(ctx)
+	if err != nil {
 		return row, fmt.Errorf("after %s: %w", fault.Name, err)
 	}
+	if fault.Node != "" {
+		return row, nil
+	}
+	row.Converged, row.Amiss = converged, amiss
+	return row, f.compare(ctx, &row, fault, before)
+}
+
+// compare counts what has happened since before.
+func (f *Fleet) compare(ctx context.Context, row *Row, fault Fault, before picture) error {
 	after, err := f.look(ctx)
 	if err != nil {
-		return row, err
+		return err
 	}
-	f.count(&row, fault, before, after)
-	return row, nil
+	f.count(row, fault, before, after)
+	return nil
+}
+
+// dropped waits until the servers give no client a pod of the node, and returns
+// how long after the fault that was.
+func (f *Fleet) dropped(ctx context.Context, node string, fault time.Time) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var last time.Time
+	err := f.pods.Wait(ctx, "the servers have dropped the pods of "+node, func(pods []timeline.Pod) bool {
+		for _, p := range pods {
+			switch {
+			case p.Node != node:
+			case !p.LastOut.After(fault):
+				return false
+			case p.LastOut.After(last):
+				last = p.LastOut
+			}
+		}
+		return true
+	})
+	return last.Sub(fault), err
 }
 
 // picture is what is compared before and after a fault.
 type picture struct {
 	pods    []timeline.Pod
 	report  load.Report
-	records map[string]uint64 // index of change by record of the catalog
+	records map[string]record // of the catalog, by ID
+}
+
+// record is a service or check as the servers hold it.
+type record struct {
+	index uint64 // of its last change
+	text  string
 }
 
 func (f *Fleet) look(ctx context.Context) (picture, error) {
@@ -144,12 +195,12 @@ func (f *Fleet) look(ctx context.Context) (picture, error) {
 	if err != nil {
 		return picture{}, err
 	}
-	records := map[string]uint64{}
+	records := map[string]record{}
 	for _, e := range entries {
-		records[e.Service.ID] = e.Service.ModifyIndex
+		records[e.Service.ID] = record{e.Service.ModifyIndex, fmt.Sprintf("%+v", *e.Service)}
 		for _, check := range e.Checks {
 			if check.ServiceID != "" { // the node's own health is Consul's business
-				records[e.Service.ID+" check "+check.CheckID] = check.ModifyIndex
+				records["check of "+check.ServiceID] = record{check.ModifyIndex, fmt.Sprintf("%+v", *check)}
 			}
 		}
 	}
@@ -188,14 +239,14 @@ func (f *Fleet) count(row *Row, fault Fault, before, after picture) {
 		row.Failed++
 		row.FailureText = append(row.FailureText, failure.String())
 	}
-	for id, index := range after.records {
-		if before.records[id] != index {
-			row.Writes++
+	for id, now := range after.records {
+		if was := before.records[id]; was.index != now.index {
+			row.Written = append(row.Written, fmt.Sprintf("%s: was %s, is %s", id, was.text, now.text))
 		}
 	}
 	for id := range before.records {
 		if _, ok := after.records[id]; !ok {
-			row.Writes++
+			row.Written = append(row.Written, id+": removed")
 		}
 	}
 }
@@ -204,7 +255,7 @@ func (f *Fleet) count(row *Row, fault Fault, before, after picture) {
 func (f *Fleet) entries(ctx context.Context) ([]*api.ServiceEntry, error) {
 	q := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 	var errs []error
-	for _, server := range f.Lab.ConsulServers() {
+	for _, server := range f.servers {
 		entries, _, err := server.Health().Service(f.app.Name, "", false, q)
 		if err == nil {
 			return entries, nil
@@ -220,22 +271,21 @@ func (f *Fleet) entries(ctx context.Context) ([]*api.ServiceEntry, error) {
 const calm = 4 * time.Second
 
 // settle waits until everything is as it should be, and stays so. It returns
-// how long after its call that was not yet so.
-func (f *Fleet) settle(ctx context.Context) (time.Duration, error) {
+// how long after its call that was not yet so, and what was not.
+func (f *Fleet) settle(ctx context.Context) (after time.Duration, amiss string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
 	last := began // when something was found amiss
 	for time.Since(last) < calm {
-		err := f.unsettled(ctx)
-		if err != nil {
-			last = time.Now()
+		if err := f.unsettled(ctx); err != nil {
+			last, amiss = time.Now(), err.Error()
 		}
 		if wait(ctx, 50*time.Millisecond) != nil {
-			return 0, fmt.Errorf("the fleet does not come to rest: %w", err)
+			return 0, amiss, fmt.Errorf("the fleet does not come to rest: %s", amiss)
 		}
 	}
-	return last.Sub(began), nil
+	return last.Sub(began), amiss, nil
 }
 
 // unsettled says what is not as it should be.
@@ -291,7 +341,7 @@ func (f *Fleet) unsettled(ctx context.Context) error {
 
 // unregistered says which pods the Consul agent of a node does not hold.
 func (f *Fleet) unregistered(ctx context.Context, node string, pods []corev1.Pod) error {
-	services, err := f.Lab.Consul(node).Agent().ServicesWithFilterOpts("", new(api.QueryOptions).WithContext(ctx))
+	services, err := f.agents[node].Agent().ServicesWithFilterOpts("", new(api.QueryOptions).WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("consul agent of %s: %w", node, err)
 	}
@@ -315,7 +365,7 @@ func podReady(pod *corev1.Pod) bool {
 
 // leader names the host whose Consul server leads.
 func (f *Fleet) leader(ctx context.Context) (string, error) {
-	leader, err := timeline.Leader(ctx, f.Lab.ConsulServers())
+	leader, err := timeline.Leader(ctx, f.servers)
 	if err != nil {
 		return "", err
 	}
@@ -343,7 +393,7 @@ func Table(w io.Writer, rows []Row) error {
 		if r.Excused > 0 {
 			failed += fmt.Sprintf(", and %d to the killed node before the servers dropped it", r.Excused)
 		}
-		writes := fmt.Sprint(r.Writes)
+		writes := fmt.Sprint(len(r.Written))
 		if r.Expected != "" {
 			writes += ": " + r.Expected
 		}

@@ -83,7 +83,7 @@ func tryFaults(ctx context.Context, lab *cluster.Cluster, pods int32, only, page
 		}
 		result.Rows = append(result.Rows, faultLine{
 			Fault: row.Fault, HeldSeconds: row.Held.Seconds(), Lost: row.Lost, Calls: row.Calls, Failed: row.Failed,
-			Excused: row.Excused, Writes: row.Writes, ConvergedSecs: row.Converged.Seconds(),
+			Excused: row.Excused, Writes: len(row.Written), ConvergedSecs: row.Converged.Seconds(),
 		})
 	}
 	if err := errors.Join(broken...); err != nil {

@@ -26,7 +26,7 @@ func TestI2FaultMatrix(t *testing.T) {
 			if err := row.Problems(); err != nil {
 				t.Error(err)
 			}
-			t.Logf("%d calls, %d records written, converged after %s", row.Calls, row.Writes, row.Converged)
+			t.Logf("%d calls, %d records written, converged after %s: %s", row.Calls, len(row.Written), row.Converged, row.Amiss)
 		})
 	}
 }
