@@ -84,12 +84,12 @@ func expectedRefusal(pod *corev1.Pod) string {
 // inPolicysWords is what the policy says of a mistake, empty if it leaves that
 // one to the agent.
 func inPolicysWords(e annotation.Error, pod *corev1.Pod) string {
-	switch _, field, _ := strings.Cut(e.Key, "/"); {
-	case strings.HasPrefix(field, "service-port") &&
-		(strings.Contains(e.Problem, " is to stand in the meta as ") || strings.Contains(e.Problem, " pairs: Consul holds ")):
+	value := strings.TrimSpace(e.Value)
+	switch {
+	case strings.Contains(e.Problem, " is to stand in the meta as "),
+		strings.Contains(e.Problem, " pairs: Consul holds ") && strings.Contains(e.Key, "/service-port"):
 		return "" // ports and meta that are right, but not together
-	case field == "service-check-ttl" || field == "sync-interval":
-		value := strings.TrimSpace(e.Value)
+	case strings.Contains(e.Problem, " is not a duration: ") || strings.Contains(e.Problem, " is too short: "):
 		if utf8.RuneCountInString(value) > 16 || sevenDigits.MatchString(value) {
 			return "" // CEL fails on a duration that overflows
 		}
@@ -157,20 +157,8 @@ func writtenCases() []map[string]string {
 		add("service-names", "web", "service-meta", meta)
 		add("service-names", "m", "service-meta-m", meta)
 	}
+	addHealthCases(add)
 	addPodCases(add)
-	for _, weights := range []string{"passing:1", " passing : 10 , warning:0", "warning:65535", "", " ", "10", "passing", "passing:", "passing:0", "passing:00",
-		"passing:0008,warning:+1", "warning:-1", "warning:65536", "passing:99999999999999999999", "Passing:1", "warn:1,warn:1", "passing:1,passing:2",
-		"passing:x,passing:2", "passing:1:2", ":1", ",", "passing:1,", "passing:1,,warning:2", many(65, "x%d:1")} {
-		add("service-names", "web,admin", "service-weights", weights)
-		add("service-names", "web,admin", "service-weights-admin", weights)
-	}
-	for _, health := range []string{"passing", " warning\n", "critical", "Passing", "", " ", "maintenance", "passing,critical", strings.Repeat("x", 70)} {
-		add("service-names", "web", "service-health", health)
-		add("service-names", "web", "service-health-web", health)
-		add("service-names", "web", "service-health-other", health)
-		add("service-names", "web", "serivce-health-web", health)
-		add("service-names", "web", "serivce-health-other", health, "serivce-health", health)
-	}
 	add("service-names", "web", "service-port", "http,dns", "service-meta", "port-dns:x")
 	add("service-names", "web", "service-port", "http,dns", "service-meta", many(58, "k%d:v"))
 	add("service-names", "web", "service-port-wbe", "80", "service-tags-other", "x", "service-meta-web", "a:b")
@@ -186,6 +174,23 @@ func writtenCases() []map[string]string {
 	shadowed := maps.Clone(both)
 	shadowed["fairway.dev/service-names"] = "web"
 	return append(cases, both, shadowed)
+}
+
+// addHealthCases adds annotations on what Consul makes of a service.
+func addHealthCases(add func(pairs ...string)) {
+	for _, weights := range []string{"passing:1", " passing : 10 , warning:0", "warning:65535", "", " ", "10", "passing", "passing:", "passing:0", "passing:00",
+		"passing:0008,warning:+1", "warning:-1", "warning:65536", "passing:99999999999999999999", "Passing:1", "warn:1,warn:1", "passing:1,passing:2",
+		"passing:x,passing:2", "passing:1:2", ":1", ",", "passing:1,", "passing:1,,warning:2"} {
+		add("service-names", "web,admin", "service-weights", weights)
+		add("service-names", "web,admin", "service-weights-admin", weights)
+	}
+	for _, health := range []string{"passing", " warning\n", "critical", "Passing", "", " ", "maintenance", "passing,critical", strings.Repeat("x", 70)} {
+		add("service-names", "web", "service-health", health)
+		add("service-names", "web", "service-health-web", health)
+		add("service-names", "web", "service-health-other", health)
+		add("service-names", "web", "serivce-health-web", health)
+		add("service-names", "web", "serivce-health-other", health, "serivce-health", health)
+	}
 }
 
 // addPodCases adds annotations that are about the pod.
@@ -316,13 +321,16 @@ func TestMistakesAreToldWhereTheyAreMade(t *testing.T) {
 		}
 	})
 	t.Run("a container that is put into the pods", func(t *testing.T) {
-		annotations := map[string]string{"fairway.dev/service-names": "web", "fairway.dev/sidecar": "proxy", "fairway.dev/container-exclude": "proxy"}
+		annotations := map[string]string{"fairway.dev/service-names": "web", "fairway.dev/service-port": "http,proxy-metrics",
+			"fairway.dev/sidecar": "proxy", "fairway.dev/container-exclude": "proxy"}
 		if err := createAs(t, client, "Deployment", refuseIn, annotations); err != nil {
 			t.Error(err)
 		}
-		annotations["fairway.dev/container-exclude"] = "proxy,"
-		if got := refusal(createAs(t, client, "Deployment", refuseIn, annotations), annotationsPolicy); !strings.Contains(got, "item 2 of the list is empty") {
-			t.Errorf("refused with %q", got)
+		const want = `fairway.dev/container-exclude: "proxy" is not a container of the pod, which has app; ` +
+			`fairway.dev/service-port: "proxy-metrics" is neither a number from 1 to 65535 nor the name of a container port (the pod has http); ` +
+			`fairway.dev/sidecar: "proxy" is not a container of the pod, which has app`
+		if got := refusal(createAs(t, client, "Pod", refuseIn, annotations), annotationsPolicy); got != want {
+			t.Errorf("as a pod: refused with %q, want %q", got, want)
 		}
 	})
 	t.Run("an older mistake", testOlderMistake)
