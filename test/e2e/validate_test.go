@@ -170,10 +170,23 @@ func writtenCases() []map[string]string {
 	add("service-check-ttl", "1", "container-exclude", "", "sidecar", "", "service-weights-web", "1", "service-health", "1", "sync-interval", "1")
 	add("service-names", "web", "service-check-ttl-web", "1m", "sidecar-web", "app", "containers-exclude", "app", "service-interval", "1m")
 	add("note", "x")
+	add(largeCase(many(30, "s%d"))...)
 	both := map[string]string{"katalog-sync.wish.com/service-names": "web", "fairway.dev/service-tags": "v2", "katalog-sync.wish.com/service-tags": "a,a"}
 	shadowed := maps.Clone(both)
 	shadowed["fairway.dev/service-names"] = "web"
 	return append(cases, both, shadowed)
+}
+
+// largeCase gives each of 30 services all annotations, wrong. What CEL may cost
+// is limited; beyond, the policy is silent.
+func largeCase(names string) []string {
+	pairs := []string{"service-names", names}
+	for name := range strings.SplitSeq(names, ",") {
+		for _, field := range []string{"port", "tags", "meta", "weights", "health"} {
+			pairs = append(pairs, "service-"+field+"-"+name, "a:b,a:b,80")
+		}
+	}
+	return pairs
 }
 
 // addHealthCases adds annotations on what Consul makes of a service.
