@@ -93,7 +93,7 @@ func (p *parser) checkTTL() (time.Duration, bool) {
 	case problem == "" && ttl < MinCheckTTL && p.prefix == Katalog:
 		return MinCheckTTL, true
 	case problem == "" && ttl < MinCheckTTL:
-		problem = quote(value) + " is too short: give " + MinCheckTTL.String() + " or more"
+		problem = quote(strings.TrimSpace(value)) + " is too short: give " + MinCheckTTL.String() + " or more"
 	}
 	if problem != "" {
 		p.report(key, value, "", problem)
@@ -116,7 +116,8 @@ func (p *parser) checkInterval() {
 
 // parseDuration reads a positive Go duration.
 func parseDuration(value string) (time.Duration, string) {
-	d, err := time.ParseDuration(strings.TrimSpace(value))
+	value = strings.TrimSpace(value)
+	d, err := time.ParseDuration(value)
 	if err != nil || d <= 0 {
 		return 0, quote(value) + " is not a duration: write one such as 30s or 5m"
 	}

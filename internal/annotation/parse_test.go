@@ -263,11 +263,11 @@ func TestParseErrors(t *testing.T) {
 			`c| fairway.dev/service-weights-c: item 4 of the list is empty: remove the extra comma`,
 			`d| fairway.dev/service-weights-d: the weight for passing is given twice: remove one`,
 		}},
-		{"a TTL that is too short", native("service-names", "web", "service-check-ttl", "9s"), "",
+		{"a TTL that is too short", native("service-names", "web", "service-check-ttl", " 9s "), "",
 			[]string{`| fairway.dev/service-check-ttl: "9s" is too short: give 10s or more`}},
 		{"a TTL that is none", native("service-names", "web", "service-check-ttl", "60"), "",
 			[]string{`| fairway.dev/service-check-ttl: "60" is not a duration: write one such as 30s or 5m`}},
-		{"katalog's durations", katalog("service-names", "web", "service-check-ttl", "-1m", "sync-interval", "fast"), "", []string{
+		{"katalog's durations", katalog("service-names", "web", "service-check-ttl", "-1m", "sync-interval", "fast "), "", []string{
 			`| katalog-sync.wish.com/service-check-ttl: "-1m" is not a duration: write one such as 30s or 5m`,
 			`| katalog-sync.wish.com/sync-interval: "fast" is not a duration: write one such as 30s or 5m`,
 		}},
