@@ -37,6 +37,7 @@ func Pod(in *corev1.Pod) service.Pod {
 			}
 		}
 	}
+	out.AllRunning, out.Restarts = running(in)
 	for _, gate := range in.Spec.ReadinessGates {
 		out.Gates = append(out.Gates, service.Gate{
 			Type: string(gate.ConditionType),
@@ -65,17 +66,37 @@ func addresses(status corev1.PodStatus) []netip.Addr {
 	return out
 }
 
-// ports are those of the regular containers, then those of native sidecars:
-// init containers that are restarted always, and so run beside the others.
-func ports(spec corev1.PodSpec) []service.ContainerPort {
+// longRunning are the regular containers, then native sidecars: init containers
+// that are restarted always, and so run beside the others.
+func longRunning(spec corev1.PodSpec) []corev1.Container {
 	containers := spec.Containers
 	for _, container := range spec.InitContainers {
 		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			containers = append(slices.Clip(containers), container)
 		}
 	}
+	return containers
+}
+
+// running tells whether all long-running containers run, and how often they
+// were started again.
+func running(in *corev1.Pod) (all bool, restarts int) {
+	statuses := map[string]corev1.ContainerStatus{}
+	for _, status := range slices.Concat(in.Status.InitContainerStatuses, in.Status.ContainerStatuses) {
+		statuses[status.Name] = status
+	}
+	all = true
+	for _, container := range longRunning(in.Spec) {
+		status := statuses[container.Name]
+		all = all && status.State.Running != nil
+		restarts += int(status.RestartCount)
+	}
+	return all, restarts
+}
+
+func ports(spec corev1.PodSpec) []service.ContainerPort {
 	var out []service.ContainerPort
-	for _, container := range containers {
+	for _, container := range longRunning(spec) {
 		for _, port := range container.Ports {
 			if port.ContainerPort < 1 || port.ContainerPort > 65535 {
 				continue
