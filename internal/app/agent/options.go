@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"fairway.dev/fairway/internal/consul/agentapi"
@@ -24,7 +26,12 @@ type Options struct {
 	ConsulKeyFile   string
 
 	Kubeconfig string // empty: the pod's own service account
-	Listen     string // host:port of /metrics, /healthz and /readyz
+
+	PodSource      string // auto, podsapi, informer or kubelet
+	PodsAPISocket  string // of the kubelet's pods API
+	KubeletAddress string // host or host:port, for PodSource kubelet
+
+	Listen string // host:port of /metrics, /healthz and /readyz
 
 	CheckTTL time.Duration
 	Resync   time.Duration
@@ -37,14 +44,17 @@ type Options struct {
 // differs per process, the cluster and the node, is taken from the environment.
 func Default() Options {
 	return Options{
-		ClusterID:     os.Getenv("CLUSTER_ID"),
-		NodeName:      os.Getenv("NODE_NAME"),
-		ConsulAddress: "http://127.0.0.1:8500",
-		Listen:        ":9980",
-		CheckTTL:      agentapi.DefaultCheckTTL,
-		Resync:        10 * time.Second,
-		LogFormat:     "json",
-		LogLevel:      slog.LevelInfo,
+		ClusterID:      os.Getenv("CLUSTER_ID"),
+		NodeName:       os.Getenv("NODE_NAME"),
+		ConsulAddress:  "http://127.0.0.1:8500",
+		PodSource:      sourceAuto,
+		PodsAPISocket:  "/var/lib/kubelet/pods-api/pods-api.sock",
+		KubeletAddress: os.Getenv("NODE_IP"),
+		Listen:         ":9980",
+		CheckTTL:       agentapi.DefaultCheckTTL,
+		Resync:         10 * time.Second,
+		LogFormat:      "json",
+		LogLevel:       slog.LevelInfo,
 	}
 }
 
@@ -64,6 +74,11 @@ func (o Options) Validate() error {
 	check(o.NodeName != "", "--node-name: required; the Kubernetes node that this agent serves")
 	check(o.ConsulAddress != "", "--consul-address: required")
 	check((o.ConsulCertFile == "") == (o.ConsulKeyFile == ""), "--consul-cert-file and --consul-key-file go together")
+	check(slices.Contains([]string{sourceAuto, sourcePodsAPI, sourceInformer, sourceKubelet}, o.PodSource),
+		"--pod-source %q: must be auto, podsapi, informer or kubelet", o.PodSource)
+	check(o.PodSource != sourceAuto && o.PodSource != sourcePodsAPI || filepath.IsAbs(o.PodsAPISocket),
+		"--pods-api-socket %q: must be the path of the kubelet's socket", o.PodsAPISocket)
+	check(o.PodSource != sourceKubelet || o.KubeletAddress != "", "--kubelet-address: required with --pod-source=kubelet")
 	_, _, err := net.SplitHostPort(o.Listen)
 	check(err == nil, "--listen %q: must be host:port or :port", o.Listen)
 	check(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
