@@ -13,6 +13,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Not empty if the agent reads the kubelet's socket, which only root may. */}}
+{{- define "fairway.podsAPI" -}}
+{{- if has .Values.podSource (list "auto" "podsapi") }}true{{ end }}
+{{- end }}
+
 {{/* The cluster's id, or a message that says what is missing and why. */}}
 {{- define "fairway.clusterID" -}}
 {{- if not .Values.clusterID }}
