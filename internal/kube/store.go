@@ -55,7 +55,7 @@ func (s *Store) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return State{
-		Side: podset.Side{Live: s.live, Pods: slices.SortedFunc(maps.Values(s.pods), func(a, b podset.Sighting) int {
+		Side: podset.Side{Live: s.live, Gone: maps.Clone(s.gone), Pods: slices.SortedFunc(maps.Values(s.pods), func(a, b podset.Sighting) int {
 			return strings.Compare(a.Pod.Ref.String(), b.Pod.Ref.String())
 		})},
 		Synced: s.synced, Problem: s.problem, Heard: s.heard,

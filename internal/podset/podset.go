@@ -43,6 +43,10 @@ type Side struct {
 	// changed.
 	Live bool
 	Pods []Sighting // each UID once
+	// Gone says, by UID, what proves that a pod is over. It is to be kept for
+	// as long as the other side names the pod: that one may have fallen silent
+	// before, and would bring it back.
+	Gone map[string]string
 }
 
 // View is what is known of the node's pods.
@@ -51,7 +55,8 @@ type View struct {
 	// lives of one name may both be there.
 	Pods []service.Pod
 	// Replaced says, by UID, why a pod no longer exists: the other side knows a
-	// later life under its name. They are not in Pods.
+	// later life under its name. They are not in Pods, and neither is what a
+	// side knows to be gone.
 	Replaced map[string]string
 }
 
@@ -87,6 +92,9 @@ func Join(kubelet, api Side) View {
 
 	view := View{Replaced: map[string]string{}}
 	for uid, s := range byUID {
+		if kubelet.Gone[uid] != "" || api.Gone[uid] != "" {
+			continue
+		}
 		// Of two lives made in the same second nobody knows which is the later.
 		if latest[s.Pod.Ref.String()].Created.After(s.Created) {
 			view.Replaced[uid] = "another pod has its name"

@@ -106,6 +106,17 @@ func TestJoinAsksAboutWhatASilentKubeletKnew(t *testing.T) {
 	}
 }
 
+// What one side knows to be over does not come back by the other, which may
+// know it as it was before.
+func TestJoinWhatIsGone(t *testing.T) {
+	known, gone := Side{Pods: []Sighting{sighting(true, nil)}}, Side{Live: true, Gone: map[string]string{"u1": "it has ended"}}
+	for _, sides := range [][2]Side{{known, gone}, {gone, known}} {
+		if view := Join(sides[0], sides[1]); len(view.Pods) != 0 {
+			t.Errorf("shown: %+v", view.Pods)
+		}
+	}
+}
+
 // Which pods there are, and which lives are over.
 func TestJoinManyLives(t *testing.T) {
 	life := func(name, uid string, created int) Sighting {
@@ -148,6 +159,22 @@ func TestJoinManyLives(t *testing.T) {
 				t.Errorf("replaced (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// That a pod leaves is not taken back, whoever said so.
+func TestLeavingLasts(t *testing.T) {
+	now := sighting(true, nil).Pod
+	for name, leave := range map[string]func(*service.Pod){
+		"terminates": func(p *service.Pod) { p.Terminating = true },
+		"has ended":  func(p *service.Pod) { p.Phase = service.PhaseSucceeded },
+	} {
+		shown := sighting(true, nil).Pod
+		leave(&shown)
+		pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{now}, time.Time{}, at(20))
+		if health, _ := pods[0].Status(); health != service.Critical || !again.IsZero() {
+			t.Errorf("%s: %+v", name, pods[0])
+		}
 	}
 }
 

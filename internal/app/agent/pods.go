@@ -212,8 +212,15 @@ func (n *nodePods) Subscribe() <-chan struct{} {
 	return subscriber
 }
 
-// Gone returns, by UID, what proves that pods no longer exist.
+// Gone returns, by UID, what proves that pods no longer exist. It forgets those
+// that neither keep nor a source names.
 func (n *nodePods) Gone(keep map[string]bool) map[string]string {
+	keep = maps.Clone(keep)
+	for _, s := range n.sources() {
+		for _, pod := range s.State().Pods {
+			keep[pod.Pod.Ref.UID] = true
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	gone := maps.Clone(n.replaced)

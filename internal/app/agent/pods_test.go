@@ -138,8 +138,8 @@ func TestPodsWaitForTheSourceThatIsAskedFor(t *testing.T) {
 	})
 }
 
-// Proofs come from both sources, from a later life, and from questions; and
-// those that nobody needs any more are dropped.
+// Proofs come from both sources, from a later life, and from questions. Those
+// that no entry needs are dropped, but for pods that a source still names.
 func TestPodsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, live, base, _ := startPods(t, false)
@@ -163,8 +163,44 @@ func TestPodsGone(t *testing.T) {
 		if diff := cmp.Diff(want, n.Gone(every)); diff != "" {
 			t.Errorf("gone (-want +got):\n%s", diff)
 		}
-		if left := n.Gone(map[string]bool{}); len(left) != 0 {
-			t.Errorf("kept for nobody: %v", left)
+		if diff := cmp.Diff(map[string]string{"early": want["early"]}, n.Gone(map[string]bool{})); diff != "" {
+			t.Errorf("kept when there are no entries (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// What has ended does not come back by a source that fell silent before, also
+// when nobody has an entry of it any more.
+func TestPodsDoNotComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, live, base, _ := startPods(t, false)
+		must(t, live.Replace([]any{apiPod("1", true, time.Now()), apiPod("2", true, time.Now())}, ""))
+		live.Answers()
+		must(t, base.Replace([]any{apiPod("1", true, time.Now()), apiPod("2", true, time.Now())}, ""))
+		base.Answers()
+		readiness(n)
+		base.Silent("it refuses")
+		leaving := apiPod("2", true, time.Now())
+		leaving.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+		must(t, live.Hear(leaving))
+		live.End(service.PodRef{Namespace: "shop", Name: "web-1", UID: "1"}, "it has ended")
+		expect := func(what string) {
+			t.Helper()
+			if diff := cmp.Diff(map[string]bool{"2": true}, readiness(n)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", what, diff)
+			}
+			if pods, _ := n.Snapshot(); !pods[0].Terminating {
+				t.Errorf("%s: %+v", what, pods[0])
+			}
+		}
+		expect("one ends, one leaves")
+		n.Gone(map[string]bool{}) // its entry is removed
+		must(t, live.Replace([]any{apiPod("3", false, time.Now())}, ""))
+		must(t, live.Replace(nil, ""))
+		expect("the kubelet names them no more")
+		must(t, base.Replace(nil, ""))
+		if gone := n.Gone(map[string]bool{}); len(gone) != 0 {
+			t.Errorf("kept for nobody: %v", gone)
 		}
 	})
 }
