@@ -80,40 +80,64 @@ func TestRenderingFailsWithAClearMessage(t *testing.T) {
 
 // The agent's rights are exactly this list.
 func TestI8RightsAreExactlyTheList(t *testing.T) {
-	var role rbacv1.ClusterRole
-	newHelm(t).object(t, "ClusterRole", &role, everything...)
-	want := []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list", "watch"}},
-		{APIGroups: []string{""}, Resources: []string{"pods/status"}, Verbs: []string{"patch"}},
-		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
+	rule := func(resource string, verbs ...string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{resource}, Verbs: verbs}
 	}
-	if diff := cmp.Diff(want, role.Rules); diff != "" {
-		t.Errorf("rules (-want +got):\n%s", diff)
+	writes := []rbacv1.PolicyRule{rule("pods/status", "patch"), rule("events", "create", "patch")}
+	watch := append([]rbacv1.PolicyRule{rule("pods", "get", "list", "watch")}, writes...)
+	for source, want := range map[string][]rbacv1.PolicyRule{
+		"auto": watch, "podsapi": watch, "informer": watch,
+		"kubelet": append([]rbacv1.PolicyRule{rule("nodes/pods", "get"), rule("pods", "get")}, writes...),
+	} {
+		var role rbacv1.ClusterRole
+		newHelm(t).object(t, "ClusterRole", &role, append(everything, "--set", "podSource="+source)...)
+		if diff := cmp.Diff(want, role.Rules); diff != "" {
+			t.Errorf("rules with pod source %s (-want +got):\n%s", source, diff)
+		}
 	}
 }
 
-// Host network is all that the agent gets of the node.
+// The host's network, and where it is read the folder with the kubelet's
+// socket, is all that the agent gets of the node.
 func TestI8NoContainerIsPrivileged(t *testing.T) {
 	for _, args := range [][]string{everything, serversOnly} {
-		noContainerIsPrivileged(t, daemonSet(t, args...).Spec.Template.Spec)
+		for _, source := range []string{"auto", "podsapi", "informer", "kubelet"} {
+			spec := daemonSet(t, append(slices.Clone(args), "--set", "podSource="+source)...).Spec.Template.Spec
+			unprivileged(t, spec, source == "auto" || source == "podsapi")
+		}
 	}
 }
 
-func noContainerIsPrivileged(t *testing.T, spec corev1.PodSpec) {
+func unprivileged(t *testing.T, spec corev1.PodSpec, socket bool) {
 	t.Helper()
 	if !spec.HostNetwork || spec.HostPID || spec.HostIPC {
 		t.Errorf("hostNetwork %v, hostPID %v, hostIPC %v; want the first alone",
 			spec.HostNetwork, spec.HostPID, spec.HostIPC)
 	}
+	var folders []string
 	for _, v := range spec.Volumes {
 		ownToken := v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil
-		if v.Secret == nil && v.ConfigMap == nil && !ownToken {
+		if v.HostPath != nil {
+			folders = append(folders, v.HostPath.Path)
+		} else if v.Secret == nil && v.ConfigMap == nil && !ownToken {
 			t.Errorf("volume %s is neither Secret nor ConfigMap nor the agent's own token", v.Name)
 		}
 	}
+	for _, m := range spec.Containers[0].VolumeMounts {
+		if !m.ReadOnly {
+			t.Errorf("%s is mounted for writing", m.Name)
+		}
+	}
+	user, wantFolders := int64(65532), []string(nil)
+	if socket {
+		user, wantFolders = 0, []string{"/var/lib/kubelet/pods-api"}
+	}
+	if diff := cmp.Diff(wantFolders, folders); diff != "" {
+		t.Errorf("folders of the node (-want +got):\n%s", diff)
+	}
 	wantPod := &corev1.PodSecurityContext{
-		RunAsNonRoot:   new(true),
-		RunAsUser:      new(int64(65532)),
+		RunAsNonRoot:   new(!socket),
+		RunAsUser:      new(user),
 		RunAsGroup:     new(int64(65532)),
 		FSGroup:        new(int64(65532)),
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -177,7 +201,7 @@ func TestI8TokenIsAFile(t *testing.T) {
 		}
 	}
 
-	bare := daemonSet(t, "--set", "clusterID=test").Spec.Template.Spec
+	bare := daemonSet(t, "--set", "clusterID=test", "--set", "podSource=informer").Spec.Template.Spec
 	if len(bare.Volumes) != 0 || len(bare.Containers[0].VolumeMounts) != 0 {
 		t.Errorf("volumes %v without a Secret, want none", bare.Volumes)
 	}

@@ -38,6 +38,7 @@ func Pod(in *corev1.Pod) service.Pod {
 			}
 		}
 	}
+	out.AllRunning, out.Restarts = running(in)
 	for _, gate := range in.Spec.ReadinessGates {
 		out.Gates = append(out.Gates, service.Gate{
 			Type: string(gate.ConditionType),
@@ -91,6 +92,22 @@ func containers(in *corev1.Pod) []service.Container {
 		out = append(out, service.Container{Name: container.Name, Ready: ready[container.Name]})
 	}
 	return out
+}
+
+// running tells whether all lasting containers run, and how often they
+// were started again.
+func running(in *corev1.Pod) (all bool, restarts int) {
+	statuses := map[string]corev1.ContainerStatus{}
+	for _, status := range slices.Concat(in.Status.InitContainerStatuses, in.Status.ContainerStatuses) {
+		statuses[status.Name] = status
+	}
+	all = true
+	for _, container := range lasting(in.Spec) {
+		status := statuses[container.Name]
+		all = all && status.State.Running != nil
+		restarts += int(status.RestartCount)
+	}
+	return all, restarts
 }
 
 // ports are those of the lasting containers.

@@ -49,8 +49,14 @@ func fullPod() *corev1.Pod {
 				{Type: "example.com/lb", Status: corev1.ConditionTrue},
 				{Type: service.GateReachable, Status: corev1.ConditionFalse, Reason: "WaitingForServers", Message: "m", LastTransitionTime: since},
 			},
-			ContainerStatuses:     []corev1.ContainerStatus{{Name: "log"}, {Name: "web", Ready: true}},
-			InitContainerStatuses: []corev1.ContainerStatus{{Name: "migrate", Ready: true}, {Name: "proxy", Ready: true}},
+			ContainerStatuses: []corev1.ContainerStatus{
+				{Name: "log", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+				{Name: "web", Ready: true, RestartCount: 2, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+			},
+			InitContainerStatuses: []corev1.ContainerStatus{
+				{Name: "migrate", Ready: true, RestartCount: 7, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}},
+				{Name: "proxy", Ready: true, RestartCount: 1, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+			},
 		},
 	}
 }
@@ -67,6 +73,8 @@ func TestPod(t *testing.T) {
 		Containers:           []service.Container{{Name: "web", Ready: true}, {Name: "log"}, {Name: "proxy", Ready: true}},
 		Phase:                service.PhaseRunning,
 		Terminating:          true,
+		AllRunning:           true,
+		Restarts:             3,
 		ContainersReady:      true,
 		ContainersReadySince: since,
 		Gates:                []service.Gate{{Type: service.GateReachable}, {Type: "example.com/lb", Open: true}},
@@ -86,6 +94,10 @@ func TestPodThatIsNotReady(t *testing.T) {
 	got := Pod(pod)
 	if got.ContainersReady || got.NotReadyMessage != "containers with unready status: [web]" {
 		t.Errorf("ready %v, message %q", got.ContainersReady, got.NotReadyMessage)
+	}
+	pod.Status.InitContainerStatuses[1].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}
+	if Pod(pod).AllRunning {
+		t.Error("a native sidecar that waits counts as running")
 	}
 	pod.Status = corev1.PodStatus{PodIP: "198.18.64.7"} // an API server that is too old for podIPs
 	if got := Pod(pod); got.ContainersReady || len(got.Addresses) != 1 {

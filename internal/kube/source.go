@@ -13,7 +13,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -31,11 +33,11 @@ const (
 //
 // What it lacks is not proven to be gone: an API server, or a proxy in front
 // of one, that answers a list with nothing empties it. What proves that a pod
-// is gone is in Gone, or found by Confirm.
+// is gone is in its Gone, or found by Confirm.
 type PodSource struct {
 	client kubernetes.Interface
 	node   string
-	*store
+	*Store
 }
 
 // NewPodSource makes a PodSource. It shows nothing before Run.
@@ -43,7 +45,7 @@ func NewPodSource(client kubernetes.Interface, node string) (*PodSource, error) 
 	if client == nil || node == "" {
 		return nil, errors.New("pod source: client and node are required")
 	}
-	return &PodSource{client: client, node: node, store: newStore()}, nil
+	return &PodSource{client: client, node: node, Store: NewStore()}, nil
 }
 
 // Run watches until ctx ends. It feeds the store by a reflector of its own
@@ -54,7 +56,8 @@ func NewPodSource(client kubernetes.Interface, node string) (*PodSource, error) 
 func (s *PodSource) Run(ctx context.Context) error {
 	lw := cache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll,
 		fields.OneTermEqualSelector("spec.nodeName", s.node))
-	reflector := cache.NewReflectorWithOptions(lw, &corev1.Pod{}, s.store, cache.ReflectorOptions{
+	s.listen(lw)
+	reflector := cache.NewReflectorWithOptions(lw, &corev1.Pod{}, s.Store, cache.ReflectorOptions{
 		Name: "pods",
 		Backoff: &wait.Backoff{
 			Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 20, Cap: longestRetry,
@@ -68,18 +71,43 @@ func (s *PodSource) Run(ctx context.Context) error {
 // is tried again.
 const longestRetry = 5 * time.Second
 
-// Confirm asks the API server whether the pod still exists. Gone means proven:
-// by a quorum read that finds no pod of that name, or one with another UID. A
-// proof is kept for Gone, and subscribers are told. Everything else, such as a
-// 404 that is not the API server's own, is not proof.
-func (s *PodSource) Confirm(ctx context.Context, ref service.PodRef) (bool, string, error) {
-	// No resourceVersion: the answer must be as of now, not from a cache.
-	pod, err := s.client.CoreV1().Pods(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-	gone, why, err := judge(ref, pod, err)
-	if gone {
-		s.prove(ref.UID, why)
+// listen has the store told whether the API server answers. A watch that runs
+// and is silent answers: bookmarks come about once a minute.
+func (s *PodSource) listen(lw *cache.ListWatch) {
+	list, follow := lw.ListWithContextFunc, lw.WatchFuncWithContext
+	lw.ListWithContextFunc = func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		pods, err := list(ctx, options)
+		s.answered(err)
+		return pods, err
 	}
-	return gone, why, err
+	lw.WatchFuncWithContext = func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		events, err := follow(ctx, options)
+		s.answered(err)
+		if err != nil {
+			return nil, err
+		}
+		return watch.Filter(events, func(event watch.Event) (watch.Event, bool) {
+			s.Answers()
+			return event, true
+		}), nil
+	}
+}
+
+func (s *PodSource) answered(err error) {
+	if err != nil {
+		s.Silent(err.Error())
+		return
+	}
+	s.Answers()
+}
+
+// Confirm asks the API server whether the pod still exists. Gone means proven:
+// by a quorum read that finds no pod of that name, or one with another UID.
+// Everything else, such as a 404 that is not the API server's own, is not proof.
+func Confirm(ctx context.Context, client kubernetes.Interface, ref service.PodRef) (gone bool, why string, err error) {
+	// No resourceVersion: the answer must be as of now, not from a cache.
+	pod, err := client.CoreV1().Pods(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	return judge(ref, pod, err)
 }
 
 // judge reads the answer to a GET of a pod.

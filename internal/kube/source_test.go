@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -55,8 +56,8 @@ func TestJudge(t *testing.T) {
 
 // I1: a watch that says so proves a deletion, a list that is short does not.
 func TestWhatProvesThatAPodIsGone(t *testing.T) {
-	s := newStore()
-	if _, synced := s.Snapshot(); synced {
+	s := NewStore()
+	if s.State().Synced {
 		t.Error("synced before the first list")
 	}
 	do := func(err error) {
@@ -76,13 +77,8 @@ func TestWhatProvesThatAPodIsGone(t *testing.T) {
 	if diff := cmp.Diff(want, s.Gone(every)); diff != "" {
 		t.Errorf("gone (-want +got):\n%s", diff)
 	}
-	pods, synced := s.Snapshot()
-	var uids []string
-	for _, pod := range pods {
-		uids = append(uids, pod.Ref.UID)
-	}
-	if diff := cmp.Diff([]string{"40", "30", "5"}, uids); diff != "" || !synced {
-		t.Errorf("synced %v, pods by name (-want +got):\n%s", synced, diff)
+	if diff := cmp.Diff([]string{"40", "30", "5"}, uids(s)); diff != "" || !s.State().Synced {
+		t.Errorf("synced %v, pods by name (-want +got):\n%s", s.State().Synced, diff)
 	}
 
 	s.Gone(map[string]bool{"3": true}) // nobody refers to the others any more
@@ -90,8 +86,8 @@ func TestWhatProvesThatAPodIsGone(t *testing.T) {
 		t.Errorf("gone after forgetting (-want +got):\n%s", diff)
 	}
 	do(s.Replace(nil, "30"))
-	if pods, synced := s.Snapshot(); len(pods) != 0 || !synced {
-		t.Errorf("after an empty list: %v, synced %v", pods, synced)
+	if state := s.State(); len(state.Pods) != 0 || !state.Synced {
+		t.Errorf("after an empty list: %+v", state)
 	}
 	if diff := cmp.Diff(map[string]string{"3": whyReplaced}, s.Gone(every)); diff != "" {
 		t.Errorf("an empty list proved something (-want +got):\n%s", diff)
@@ -100,7 +96,7 @@ func TestWhatProvesThatAPodIsGone(t *testing.T) {
 
 // What has no identity is not a pod, and leaves everything as it was.
 func TestGarbageIsRefused(t *testing.T) {
-	s := newStore()
+	s := NewStore()
 	if err := s.Replace([]any{named("web-1", "uid-1")}, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -109,37 +105,128 @@ func TestGarbageIsRefused(t *testing.T) {
 			t.Errorf("%v was accepted", garbage)
 		}
 	}
-	if pods, _ := s.Snapshot(); len(pods) != 1 || len(s.Gone(map[string]bool{"uid-1": true, "": true})) != 0 {
+	if pods := uids(s); len(pods) != 1 || len(s.Gone(map[string]bool{"uid-1": true, "": true})) != 0 {
 		t.Errorf("pods %v", pods)
 	}
 }
 
-func TestSubscribersHearOfChangesOnce(t *testing.T) {
-	s := newStore()
-	one, other := s.Subscribe(), s.Subscribe()
-	heard := func(ch <-chan struct{}) bool {
+// A late word of an earlier life, or of an earlier state, changes nothing. It
+// never makes the life that is there now look replaced.
+func TestHearDoesNotGoBack(t *testing.T) {
+	at := func(second int) metav1.Time {
+		return metav1.Date(2026, 11, 21, 3, 0, second, 0, time.UTC)
+	}
+	said := func(uid string, created int, ready corev1.ConditionStatus, since int) *corev1.Pod {
+		pod := named("web-1", uid)
+		pod.CreationTimestamp = at(created)
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.ContainersReady, Status: ready, LastTransitionTime: at(since)}}
+		return pod
+	}
+	s := NewStore()
+	if err := s.Replace([]any{said("new", 10, corev1.ConditionTrue, 20)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	for name, late := range map[string]*corev1.Pod{
+		"an earlier state":                   said("new", 10, corev1.ConditionFalse, 19),
+		"an earlier life":                    said("old", 9, corev1.ConditionFalse, 30),
+		"a life that may be the earlier one": said("old", 10, corev1.ConditionFalse, 30),
+	} {
+		if err := s.Hear(late); err != nil {
+			t.Fatal(err)
+		}
+		if pods := s.State().Pods; len(pods) != 1 || pods[0].Pod.Ref.UID != "new" || !pods[0].Pod.ContainersReady {
+			t.Errorf("%s: %+v", name, pods)
+		}
+	}
+	if gone := s.Gone(map[string]bool{"new": true, "old": true}); len(gone) != 0 {
+		t.Errorf("gone: %v", gone)
+	}
+	for _, news := range []*corev1.Pod{said("new", 10, corev1.ConditionFalse, 21), said("next", 30, corev1.ConditionFalse, 31)} {
+		if err := s.Hear(news); err != nil {
+			t.Fatal(err)
+		}
+		if pods := s.State().Pods; len(pods) != 1 || pods[0].Pod.Ref.UID != string(news.UID) || pods[0].Pod.ContainersReady {
+			t.Errorf("news of %s: %+v", news.UID, pods)
+		}
+	}
+	// Of two lives on one list the later counts, in whatever order they come.
+	if err := s.Replace([]any{said("next", 30, corev1.ConditionTrue, 31), said("new", 10, corev1.ConditionTrue, 20)}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"next"}, uids(s)); diff != "" {
+		t.Errorf("pods (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"new": whyReplaced}, s.Gone(map[string]bool{"new": true, "old": true, "next": true})); diff != "" {
+		t.Errorf("gone (-want +got):\n%s", diff)
+	}
+}
+
+// uids are those of a store's pods, by name.
+func uids(s *Store) []string {
+	var uids []string
+	for _, sighting := range s.State().Pods {
+		uids = append(uids, sighting.Pod.Ref.UID)
+	}
+	return uids
+}
+
+// What a source said stands when it falls silent; that it did is news once.
+func TestSilenceChangesNothing(t *testing.T) {
+	s := NewStore()
+	heard := func() bool {
 		select {
-		case <-ch:
+		case <-s.Changed():
 			return true
 		default:
 			return false
 		}
 	}
-	if err := s.Replace(nil, "1"); err != nil || !heard(one) || !heard(other) {
+	if state := s.State(); state.Live || state.Problem == "" {
+		t.Errorf("at first: %+v", state)
+	}
+	s.Answers()
+	if err := s.Replace([]any{named("web-1", "1")}, ""); err != nil || !heard() {
+		t.Fatalf("an answer was not reported: %v", err)
+	}
+	s.Silent("no route")
+	if state := s.State(); state.Live || !state.Synced || state.Problem != "no route" || len(state.Pods) != 1 || !heard() {
+		t.Errorf("silent: %+v", state)
+	}
+	s.Silent("no route")
+	if heard() {
+		t.Error("the same silence was reported twice")
+	}
+	s.Answers()
+	if state := s.State(); !state.Live || state.Problem != "" || !heard() {
+		t.Errorf("answering again: %+v", state)
+	}
+}
+
+func TestChangesAreHeardOfOnce(t *testing.T) {
+	s := NewStore()
+	heard := func() bool {
+		select {
+		case <-s.Changed():
+			return true
+		default:
+			return false
+		}
+	}
+	if err := s.Replace(nil, "1"); err != nil || !heard() {
 		t.Errorf("the first list was not reported, even though it is of no pods: %v", err)
 	}
 	pod := named("web-1", "uid-1")
-	if err := s.Add(pod); err != nil || !heard(one) {
+	if err := s.Add(pod); err != nil || !heard() {
 		t.Errorf("a new pod was not reported: %v", err)
 	}
 	pod = named("web-1", "uid-1")
 	pod.ResourceVersion, pod.Labels = "2", map[string]string{"a": "b"}
-	if err := s.Update(pod); err != nil || heard(one) {
-		t.Errorf("a change that nobody reads was reported: %v", err)
+	if s.Update(pod) != nil || heard() || s.Replace([]any{pod}, "2") != nil || heard() {
+		t.Error("a change that nobody reads was reported")
 	}
 	pod = named("web-1", "uid-1")
 	pod.Status.Phase = corev1.PodRunning
-	if s.Update(pod) != nil || s.Delete(pod) != nil || !heard(one) || heard(one) || !heard(other) || heard(other) {
-		t.Error("want one value on each channel for two changes")
+	if s.Update(pod) != nil || s.Delete(pod) != nil || !heard() || heard() {
+		t.Error("want one value for two changes")
 	}
 }

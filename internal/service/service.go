@@ -87,6 +87,14 @@ type Pod struct {
 	ContainersReadySince time.Time
 	// NotReadyMessage is the kubelet's own words on what is not ready.
 	NotReadyMessage string
+	// AllRunning tells whether every container that should run does: the
+	// regular ones and native sidecars.
+	AllRunning bool
+	// Restarts counts how often these containers were started again.
+	Restarts int
+	// HeldReady says why the containers count as ready although the kubelet
+	// reports that they are not; see podset.Settle. Empty if they do not.
+	HeldReady string
 	// Gates are the pod's readiness gates, with the state of their conditions.
 	Gates []Gate
 	// Conditions are the pod conditions that Fairway owns, by type.
@@ -163,6 +171,9 @@ func (p Pod) Status(excluded ...string) (Health, string) {
 		if g.Type != GateReachable && !g.Open {
 			return Critical, "readiness gate " + g.Type + " is not open"
 		}
+	}
+	if p.HeldReady != "" {
+		return Passing, p.HeldReady
 	}
 	return Passing, "containers are ready" + notCounting(excluded)
 }

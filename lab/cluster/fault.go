@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -82,6 +83,27 @@ func (c *Cluster) Restart(ctx context.Context, id string) error {
 		return err
 	}
 	return start(ctx)
+}
+
+// RestartWith stops a process and starts it again with more arguments. Undo restarts it without them.
+func (c *Cluster) RestartWith(ctx context.Context, id string, args ...string) (Undo, error) {
+	p, err := c.Process(id)
+	if err != nil {
+		return nil, err
+	}
+	before := p.Args
+	restart := func(ctx context.Context, args []string) error {
+		if err := c.stop(ctx, p); err != nil {
+			return err
+		}
+		p.Args = args
+		if err := c.start(p); err != nil {
+			return err
+		}
+		return c.Start(ctx, id)
+	}
+	undo := func(ctx context.Context) error { return restart(ctx, before) }
+	return undo, restart(ctx, slices.Concat(before, args))
 }
 
 // Pause freezes a process: its connections stay open and nothing answers. Undo lets it go on.

@@ -118,6 +118,15 @@ func (c *Cluster) startRuntime(ctx context.Context, h *Host) error {
 	return nil
 }
 
+// kubeletDir is the root directory of a node's kubelet, in the node's folder.
+const kubeletDir = "kubelet"
+
+// PodsAPI is where the nodes' kubelets have the sockets of their pods API: a folder of the machine that
+// all nodes share, and the path in it, in which $(NODE_NAME) stands for the node.
+func (c *Cluster) PodsAPI() (folder, socket string) {
+	return c.path(), filepath.Join("$(NODE_NAME)", kubeletDir, "pods-api", "pods-api.sock")
+}
+
 // startNode starts the Kubernetes part of a node and returns when the node is Ready.
 func (c *Cluster) startNode(ctx context.Context, kube kubernetes.Interface, h *Host) error {
 	kubeletAddress := netip.AddrPortFrom(h.Addr, kubeletPort).String()
@@ -125,7 +134,7 @@ func (c *Cluster) startNode(ctx context.Context, kube kubernetes.Interface, h *H
 		c.bin("kubelet"),
 		"--config=" + c.path(h.Name, "kubelet.yaml"),
 		"--kubeconfig=" + c.kubeconfig("kubelet-"+h.Name),
-		"--root-dir=" + c.path(h.Name, "kubelet"),
+		"--root-dir=" + c.path(h.Name, kubeletDir),
 		"--hostname-override=" + h.Name,
 		"--node-ip=" + h.Addr.String(),
 	}}

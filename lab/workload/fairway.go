@@ -46,9 +46,11 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 	if err != nil {
 		return fmt.Errorf("find Fairway's chart: %w", err)
 	}
+	folder, socket := lab.PodsAPI()
 	_, err = lab.Helm(ctx, "upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
 		"--set", "clusterID=lab",
+		"--set", "podsAPI.folder="+folder, "--set", "podsAPI.socket="+socket,
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
 		"--set", "consul.tokenSecret.name="+tokenName)
 	if err != nil {

@@ -29,6 +29,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.consul.login.authMethod }}
 {{- end }}
 
+{{/* Not empty if the agent reads the kubelet's socket, which only root may. */}}
+{{- define "fairway.podsAPI" -}}
+{{- if has .Values.podSource (list "auto" "podsapi") }}true{{ end }}
+{{- end }}
+
 {{/* The cluster's id, or a message that says what is missing and why. */}}
 {{- define "fairway.clusterID" -}}
 {{- if not .Values.clusterID }}

@@ -1,7 +1,7 @@
 // Package agent is the process that runs on every node: it reads the node's
-// pods, publishes them to the node's Consul agent or to the Consul servers, and
-// opens their readiness gates when the servers prove that clients are given
-// them.
+// pods from its kubelet and the API server, publishes them to the node's Consul
+// agent or to the Consul servers, and opens their readiness gates when the
+// servers prove that clients are given them.
 //
 // Four loops do the work, and each owns its state: the publisher writes to
 // Consul, the gatekeeper asks the servers and writes to pods, the confirmer
@@ -50,6 +50,8 @@ type Agent struct {
 	outside  outside
 	closers  []step
 	registry *prometheus.Registry
+	// describe says in words where the pods come from.
+	describe func(now time.Time) string
 	// listening is called with the address of the HTTP server; for tests.
 	listening func(net.Addr)
 }
@@ -73,7 +75,7 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	source, err := kube.NewPodSource(clientset, opts.NodeName)
+	source, err := newNodePods(opts, clientset, log.With("component", "pods"))
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +90,8 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	}
 	outside.source, outside.writer = source, writer
 	a := newAgent(opts, log, outside)
+	a.registry.MustRegister(sourceCollector{source.sources()})
+	a.describe = source.Describe
 	a.closers = append(closers, step{"events", time.Second, func(context.Context) error { writer.Close(); return nil }})
 	return a, nil
 }
@@ -95,14 +99,21 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Agent{opts: opts, log: log, outside: outside, registry: reg, listening: func(net.Addr) {}}
+	return &Agent{
+		opts: opts, log: log, outside: outside, registry: reg,
+		describe: func(time.Time) string { return "" }, listening: func(net.Addr) {},
+	}
+}
+
+func restConfig(opts Options) (*rest.Config, error) {
+	if opts.Kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", opts.Kubeconfig)
+	}
+	return rest.InClusterConfig()
 }
 
 func kubernetesClient(opts Options) (kubernetes.Interface, error) {
-	config, err := rest.InClusterConfig()
-	if opts.Kubeconfig != "" {
-		config, err = clientcmd.BuildConfigFromFlags("", opts.Kubeconfig)
-	}
+	config, err := restConfig(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +189,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	stop.push(step{"http", 2 * time.Second, server.Shutdown})
 	stop.push(step{"hand over checks", 5 * time.Second, loops.publisher.handOver})
 
-	a.log.Info("starting", "node", a.opts.NodeName, "cluster", a.opts.ClusterID, "registry", a.opts.Registry, "consul", a.opts.ConsulAddress)
+	a.log.Info("starting", "node", a.opts.NodeName, "cluster", a.opts.ClusterID,
+		"pod_source", a.opts.PodSource, "registry", a.opts.Registry, "consul", a.opts.ConsulAddress)
 	parts := []part{
 		{"http", serve},
 		{"pods", a.outside.source.Run},
@@ -242,7 +254,7 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 	}
 	a.listening(listener.Addr())
 	server := &http.Server{
-		Handler: handler(ctx, a.registry, l.publisher.board,
+		Handler: handler(ctx, a.registry, l.publisher.board, a.describe,
 			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}),
 		ReadHeaderTimeout: 5 * time.Second,
 	}

@@ -33,6 +33,9 @@ func TestOptions(t *testing.T) {
 		"--check-ttl":                func(o *Options) { o.CheckTTL = time.Second },
 		"--resync":                   func(o *Options) { o.Resync = 0 },
 		"--log-format":               func(o *Options) { o.LogFormat = "xml" },
+		"--pod-source":               func(o *Options) { o.PodSource = "x" },
+		"--pods-api-socket":          func(o *Options) { o.PodsAPISocket = "x" },
+		"--kubelet-address":          func(o *Options) { o.PodSource, o.KubeletAddress = "kubelet", "" },
 	} {
 		bad := good
 		spoil(&bad)

@@ -53,12 +53,15 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.StringVar(&o.ConsulKeyFile, "consul-key-file", o.ConsulKeyFile, "key of the client certificate (https)")
 	f.StringVar(&o.ConsulTokenFile, "consul-token-file", o.ConsulTokenFile, "file with the Consul ACL token; a changed file takes effect at once")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
+	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "the node's kubelet, host or host:port, for --pod-source=kubelet (env NODE_IP)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 	f.StringVar(&level, "log-level", level, "debug, info, warn or error")
 	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP address of the node, shown in Consul's catalog; needed with --registry catalog (env NODE_IP)")
 	f.StringVar(&o.NodeName, "node-name", o.NodeName, "Kubernetes node that this agent serves (env NODE_NAME)")
 	f.StringVar(&o.Registry, "registry", o.Registry, "where pods are registered: agent (the node's Consul agent) or catalog (the Consul servers)")
+	f.StringVar(&o.PodSource, "pod-source", o.PodSource, "where the node's pods come from: auto, podsapi, informer or kubelet")
+	f.StringVar(&o.PodsAPISocket, "pods-api-socket", o.PodsAPISocket, "socket of the kubelet's pods API, for --pod-source=auto and podsapi")
 	f.DurationVar(&o.Resync, "resync", o.Resync, "how often the registry is looked at without a change of a pod, to repair what others changed")
 	return cmd
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -15,36 +16,38 @@ import (
 //
 //   - /healthz fails if a loop does not turn, which a restart may help. It does
 //     not fail because Consul or the API server is away, which it does not.
-//   - /readyz fails while nothing can be published.
-func handler(ctx context.Context, gatherer prometheus.Gatherer, board *board, pulses []*pulse) http.Handler {
+//   - /readyz fails while nothing can be published. It also describes where the
+//     pods come from.
+func handler(ctx context.Context, gatherer prometheus.Gatherer, board *board, describe func(time.Time) string, pulses []*pulse) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		for _, pulse := range pulses {
 			if why := pulse.stuck(time.Now()); why != "" {
-				answer(w, why)
+				answer(w, why, "")
 				return
 			}
 		}
-		answer(w, "")
+		answer(w, "", "")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if ctx.Err() != nil {
-			answer(w, "stopping")
+			answer(w, "stopping", "")
 			return
 		}
-		answer(w, board.why())
+		answer(w, board.why(), describe(time.Now()))
 	})
 	return mux
 }
 
-// answer says ok, or why not.
-func answer(w http.ResponseWriter, why string) {
+// answer says ok, or why not, and then the details, if any.
+func answer(w http.ResponseWriter, why, details string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if why != "" {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = fmt.Fprintln(w, why)
-		return
 	}
-	_, _ = fmt.Fprintln(w, "ok")
+	_, _ = fmt.Fprintln(w, cmp.Or(why, "ok"))
+	if details != "" {
+		_, _ = fmt.Fprintln(w, details)
+	}
 }

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"fairway.dev/fairway/internal/consul/agentapi"
@@ -30,7 +32,12 @@ type Options struct {
 	ConsulKeyFile         string
 
 	Kubeconfig string // empty: the pod's own service account
-	Listen     string // host:port of /metrics, /healthz and /readyz
+
+	PodSource      string // auto, podsapi, informer or kubelet
+	PodsAPISocket  string // of the kubelet's pods API
+	KubeletAddress string // host or host:port, for PodSource kubelet
+
+	Listen string // host:port of /metrics, /healthz and /readyz
 
 	CheckTTL time.Duration
 	Resync   time.Duration
@@ -60,6 +67,9 @@ func Default() Options {
 		Resync:                10 * time.Second,
 		LogFormat:             "json",
 		LogLevel:              slog.LevelInfo,
+		PodSource:             sourceAuto,
+		PodsAPISocket:         "/var/lib/kubelet/pods-api/pods-api.sock",
+		KubeletAddress:        os.Getenv("NODE_IP"),
 	}
 }
 
@@ -86,6 +96,11 @@ func (o Options) Validate() error {
 	check(o.ConsulTokenFile == "" || o.ConsulAuthMethod == "", "--consul-token-file and --consul-auth-method: only one can give the token")
 	check(o.ConsulAuthMethod == "" || o.ConsulBearerTokenFile != "", "--consul-bearer-token-file: required with --consul-auth-method")
 	check((o.ConsulCertFile == "") == (o.ConsulKeyFile == ""), "--consul-cert-file and --consul-key-file go together")
+	check(slices.Contains([]string{sourceAuto, sourcePodsAPI, sourceInformer, sourceKubelet}, o.PodSource),
+		"--pod-source %q: must be auto, podsapi, informer or kubelet", o.PodSource)
+	check(o.PodSource != sourceAuto && o.PodSource != sourcePodsAPI || filepath.IsAbs(o.PodsAPISocket),
+		"--pods-api-socket %q: must be the path of the kubelet's socket", o.PodsAPISocket)
+	check(o.PodSource != sourceKubelet || o.KubeletAddress != "", "--kubelet-address: required with --pod-source=kubelet")
 	_, _, err := net.SplitHostPort(o.Listen)
 	check(err == nil, "--listen %q: must be host:port or :port", o.Listen)
 	check(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
