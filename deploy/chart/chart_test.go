@@ -209,7 +209,7 @@ func TestI8TokenIsAFile(t *testing.T) {
 
 // To log in takes no secret: the agent shows Consul its own token.
 func TestI8LoginNeedsNoSecret(t *testing.T) {
-	spec := daemonSet(t, serversOnly...).Spec.Template.Spec
+	spec := daemonSet(t, append(slices.Clone(serversOnly), "--set", "podSource=informer")...).Spec.Template.Spec
 	c := spec.Containers[0]
 	for _, arg := range []string{"--registry=catalog", "--consul-auth-method=k8s", "--consul-bearer-token-file=/run/fairway/consul-login/token"} {
 		if !slices.Contains(c.Args, arg) {
