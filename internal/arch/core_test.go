@@ -15,6 +15,7 @@ var core = []string{
 	"internal/annotation",
 	"internal/registration",
 	"internal/gate",
+	"internal/drain",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this

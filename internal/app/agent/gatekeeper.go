@@ -224,7 +224,7 @@ func (g *gatekeeper) decide(waiting []*pod, proofs map[string]gate.Proof) {
 func (g *gatekeeper) pushLost(p *pod, proofs map[string]gate.Proof, now time.Time) {
 	const first, longest = time.Second, 30 * time.Second
 	for _, in := range p.verdict.NeedsProof {
-		if proofs[in.ID].Finding != gate.Absent {
+		if finding := proofs[in.ID].Finding; finding != gate.Absent && finding != gate.Different {
 			continue
 		}
 		if p.pushAt.IsZero() { // leave the first push to the agent itself
