@@ -29,6 +29,7 @@ import (
 	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/tokens"
 )
 
 const (
@@ -46,8 +47,8 @@ type Agent struct {
 	outside  outside
 	closers  []step
 	registry *prometheus.Registry
-	// listening is called with the address of the HTTP server; for tests.
-	listening func(net.Addr)
+	// listening is called with the address of each server; for tests.
+	listening func(server string, at net.Addr)
 }
 
 // outside is everything that an agent speaks to.
@@ -56,6 +57,7 @@ type outside struct {
 	registry registry
 	prover   prover
 	writer   podWriter
+	tokens   verifier // nil if --grpc-listen is off
 }
 
 // New makes an agent that speaks to Kubernetes and Consul as the options say.
@@ -81,7 +83,14 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 		writer.Close()
 		return nil, err
 	}
-	a := newAgent(opts, log, outside{source: source, registry: registry, prover: prover, writer: writer})
+	outside := outside{source: source, registry: registry, prover: prover, writer: writer}
+	if opts.GRPCListen != "" {
+		if outside.tokens, err = tokenVerifier(opts, clientset, log); err != nil {
+			writer.Close()
+			return nil, err
+		}
+	}
+	a := newAgent(opts, log, outside)
 	a.closers = []step{{"events", time.Second, func(context.Context) error { writer.Close(); return nil }}}
 	return a, nil
 }
@@ -89,7 +98,7 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &Agent{opts: opts, log: log, outside: outside, registry: reg, listening: func(net.Addr) {}}
+	return &Agent{opts: opts, log: log, outside: outside, registry: reg, listening: func(string, net.Addr) {}}
 }
 
 func kubernetesClient(opts Options) (kubernetes.Interface, error) {
@@ -109,6 +118,18 @@ func kubernetesClient(opts Options) (kubernetes.Interface, error) {
 	// for each; the client's default of 5 a second would hold up their gates.
 	config.QPS, config.Burst = 50, 200
 	return kubernetes.NewForConfig(config)
+}
+
+func tokenVerifier(opts Options, client kubernetes.Interface, log *slog.Logger) (*tokens.Verifier, error) {
+	return tokens.New(tokens.Options{
+		Node: opts.NodeName,
+		File: opts.SigningKeysFile,
+		Log:  log.With("component", "tokens"),
+		Fetch: func(ctx context.Context) (tokens.Published, error) {
+			issuer, keys, err := kube.SigningKeys(ctx, client)
+			return tokens.Published{Issuer: issuer, Keys: keys}, err
+		},
+	})
 }
 
 func consulAdapters(opts Options) (*agentapi.Registry, *health.Prover, error) {
@@ -158,7 +179,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		{"confirmer", loops.confirmer.run},
 		{"gatekeeper", loops.gatekeeper.run},
 	}
-	for _, part := range parts {
+	servers, err := a.podServers(ctx, loops.waits)
+	if err != nil {
+		return err
+	}
+	for _, part := range append(parts, servers...) {
 		group.Go(func() error { return part.runUntil(ctx) })
 	}
 	err = group.Wait()
@@ -166,11 +191,12 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// loops are the three loops of an agent.
+// loops are the three loops of an agent, and what answers pods.
 type loops struct {
 	publisher  *publisher
 	confirmer  *confirmer
 	gatekeeper *gatekeeper
+	waits      *waits
 }
 
 func (a *Agent) loops() loops {
@@ -192,7 +218,11 @@ func (a *Agent) loops() loops {
 		source: o.source, changed: o.source.Subscribe(), prover: o.prover, writer: o.writer, board: board,
 		log: a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
 	}
-	return loops{publisher, confirmer, gatekeeper}
+	waits := &waits{
+		source: o.source, prover: o.prover, board: board, writer: o.writer,
+		log: a.log.With("component", "drain"), metrics: metrics,
+	}
+	return loops{publisher, confirmer, gatekeeper, waits}
 }
 
 // listen opens the HTTP port. The server outlives the loops, so that probes
@@ -202,7 +232,7 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
 	}
-	a.listening(listener.Addr())
+	a.listening("http", listener.Addr())
 	server := &http.Server{
 		Handler: handler(ctx, a.registry, l.publisher.board,
 			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse}),

@@ -26,6 +26,10 @@ type Options struct {
 	Kubeconfig string // empty: the pod's own service account
 	Listen     string // host:port of /metrics, /healthz and /readyz
 
+	GRPCListen       string // host:port for fairway-gate; empty: off
+	KatalogRPCListen string // host:port for katalog-sync's sidecars; empty: off
+	SigningKeysFile  string // keeps the cluster's signing keys; empty: nothing does
+
 	CheckTTL time.Duration
 	Resync   time.Duration
 
@@ -41,6 +45,7 @@ func Default() Options {
 		NodeName:      os.Getenv("NODE_NAME"),
 		ConsulAddress: "http://127.0.0.1:8500",
 		Listen:        ":9980",
+		GRPCListen:    ":9981",
 		CheckTTL:      agentapi.DefaultCheckTTL,
 		Resync:        10 * time.Second,
 		LogFormat:     "json",
@@ -64,8 +69,12 @@ func (o Options) Validate() error {
 	check(o.NodeName != "", "--node-name: required; the Kubernetes node that this agent serves")
 	check(o.ConsulAddress != "", "--consul-address: required")
 	check((o.ConsulCertFile == "") == (o.ConsulKeyFile == ""), "--consul-cert-file and --consul-key-file go together")
-	_, _, err := net.SplitHostPort(o.Listen)
-	check(err == nil, "--listen %q: must be host:port or :port", o.Listen)
+	for _, a := range []struct{ flag, address string }{
+		{"--listen", o.Listen}, {"--grpc-listen", o.GRPCListen}, {"--katalog-rpc-listen", o.KatalogRPCListen},
+	} {
+		_, _, err := net.SplitHostPort(a.address)
+		check(err == nil || a.address == "" && a.flag != "--listen", "%s %q: must be host:port or :port", a.flag, a.address)
+	}
 	check(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
 	check(o.Resync >= time.Second, "--resync %s: must be 1s or more", o.Resync)
 	check(o.LogFormat == "text" || o.LogFormat == "json", "--log-format %q: must be text or json", o.LogFormat)

@@ -182,7 +182,11 @@ func (w *world) start() {
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a := newAgent(opts, log, outside{source: w.kube, registry: registry, prover: health.NewProver(client, identity), writer: w.kube})
 	addresses := make(chan net.Addr, 1)
-	a.listening = func(address net.Addr) { addresses <- address }
+	a.listening = func(server string, at net.Addr) {
+		if server == "http" {
+			addresses <- at
+		}
+	}
 
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
