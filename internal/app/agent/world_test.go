@@ -23,6 +23,7 @@ import (
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/tokens"
 )
 
 // kubeSide is a pod source and a pod writer in memory: conditions that are
@@ -157,7 +158,10 @@ type world struct {
 	kube   *kubeSide
 	token  string
 	url    string
-	stop   func()
+	// grpc and katalog are the addresses at which pods ask.
+	grpc, katalog string
+	grpcListen    string // at which the next agent listens; empty: any port
+	stop          func()
 }
 
 func newWorld(t *testing.T) *world {
@@ -176,22 +180,34 @@ func (w *world) start() {
 	}
 	opts := Default()
 	opts.ClusterID, opts.NodeName, opts.Listen, opts.Resync = "east", "n1", "127.0.0.1:0", time.Second
+	grpcListen := w.grpcListen
+	if grpcListen == "" {
+		grpcListen = "127.0.0.1:0"
+	}
+	opts.GRPCListen, opts.KatalogRPCListen = grpcListen, "127.0.0.1:0"
 	if err := opts.Validate(); err != nil {
 		w.t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	a := newAgent(opts, log, outside{source: w.kube, registry: registry, prover: health.NewProver(client, identity), writer: w.kube})
-	addresses := make(chan net.Addr, 1)
+	a := newAgent(opts, log, outside{source: w.kube, registry: registry, prover: health.NewProver(client, identity), writer: w.kube, tokens: names{}})
+	var servers sync.Map
+	started := make(chan struct{})
 	a.listening = func(server string, at net.Addr) {
-		if server == "http" {
-			addresses <- at
+		servers.Store(server, at.String())
+		if server == "katalog rpc" { // the last one
+			close(started)
 		}
 	}
 
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	w.url = "http://" + (<-addresses).String()
+	<-started
+	address := func(server string) string {
+		at, _ := servers.Load(server)
+		return at.(string)
+	}
+	w.url, w.grpc, w.katalog = "http://"+address("http"), address("grpc"), address("katalog rpc")
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -199,6 +215,19 @@ func (w *world) start() {
 		}
 	})
 	w.t.Cleanup(w.stop)
+}
+
+// names is a verifier that takes a pod's identity for its token.
+type names struct{}
+
+func (names) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func (names) Verify(_ context.Context, token string) (service.PodRef, error) {
+	parts := strings.Split(token, "/")
+	if len(parts) != 3 {
+		return service.PodRef{}, tokens.ErrRefused
+	}
+	return service.PodRef{Namespace: parts[0], Name: parts[1], UID: parts[2]}, nil
 }
 
 func (w *world) get(path string) (int, string) {

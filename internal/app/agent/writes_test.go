@@ -82,8 +82,9 @@ func (m *memory) writes() []string {
 	return slices.Clone(m.log)
 }
 
-// startPublisher runs a publisher on pods and memory until the test ends.
-func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
+// startPublisher runs a publisher on pods and memory until the test ends, and
+// returns what it writes its notes on.
+func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}
 	p := &publisher{
@@ -101,6 +102,7 @@ func startPublisher(t *testing.T, pods *kubeSide, m *memory) {
 			t.Errorf("publisher: %v", err)
 		}
 	})
+	return p.board
 }
 
 func runningPod(name string, ready bool) service.Pod {

@@ -24,10 +24,11 @@ const answerWithin = 2 * time.Second
 
 // Gate is one fairway-gate process.
 type Gate struct {
+	// Listening is called with the address of the HTTP server.
+	Listening func(net.Addr)
+
 	opts Options
 	log  *slog.Logger
-	// listening is called with the address of the HTTP server; for tests.
-	listening func(net.Addr)
 
 	agent *agent
 	// asked is closed by the first question for readiness: a sidecar that
@@ -47,7 +48,7 @@ type outcome struct {
 
 // New makes a Gate. It contacts nobody.
 func New(opts Options, log *slog.Logger) *Gate {
-	return &Gate{opts: opts, log: log, listening: func(net.Addr) {}, asked: make(chan struct{})}
+	return &Gate{opts: opts, log: log, Listening: func(net.Addr) {}, asked: make(chan struct{})}
 }
 
 // Run serves until ctx ends, and then until the pod is confirmed out of service
@@ -65,7 +66,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", g.opts.Listen, err)
 	}
-	g.listening(listener.Addr())
+	g.Listening(listener.Addr())
 	g.log.Info("serving", "listen", listener.Addr().String(), "agent", g.opts.Agent)
 
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // of the process, which outlasts ctx
