@@ -29,6 +29,7 @@ var everything = []string{
 	"--set", "consul.address=https://127.0.0.1:8501",
 	"--set", "checkTTL=5m",
 	"--set", "resync=1m",
+	"--set", "drain.katalogPort=8501",
 	"--set", "podAnnotations.a=b",
 	"--set", "nodeSelector.disk=ssd",
 	"--set", "imagePullSecrets[0].name=registry",
@@ -85,8 +86,8 @@ func TestI8NoContainerIsPrivileged(t *testing.T) {
 			spec.HostNetwork, spec.HostPID, spec.HostIPC)
 	}
 	for _, v := range spec.Volumes {
-		if v.Secret == nil && v.ConfigMap == nil {
-			t.Errorf("volume %s is neither Secret nor ConfigMap", v.Name)
+		if v.Secret == nil && v.ConfigMap == nil && v.EmptyDir == nil {
+			t.Errorf("volume %s is neither Secret nor ConfigMap nor the pod's own", v.Name)
 		}
 	}
 	wantPod := &corev1.PodSecurityContext{
@@ -156,8 +157,8 @@ func TestI8TokenIsAFile(t *testing.T) {
 	}
 
 	bare := daemonSet(t, "--set", "clusterID=test").Spec.Template.Spec
-	if len(bare.Volumes) != 0 || len(bare.Containers[0].VolumeMounts) != 0 {
-		t.Errorf("volumes %v without a Secret, want none", bare.Volumes)
+	if slices.ContainsFunc(bare.Volumes, func(v corev1.Volume) bool { return v.EmptyDir == nil }) {
+		t.Errorf("volumes %v without a Secret, want none but the agent's own", bare.Volumes)
 	}
 }
 
@@ -174,6 +175,28 @@ func TestTheAgentTakesTheFlags(t *testing.T) {
 		}
 	}
 	t.Errorf("environment %+v lacks NODE_NAME from spec.nodeName", c.Env)
+}
+
+// Pods can ask at a port, unless nobody shall.
+func TestPortsForPods(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"--grpc-listen=:9981"}},
+		{[]string{"--set", "drain.port=0"}, []string{"--grpc-listen="}},
+		{[]string{"--set", "drain.katalogPort=8501"}, []string{"--grpc-listen=:9981", "--katalog-rpc-listen=:8501"}},
+	} {
+		var got []string
+		for _, arg := range daemonSet(t, append(tt.args, "--set", "clusterID=test")...).Spec.Template.Spec.Containers[0].Args {
+			if strings.HasPrefix(arg, "--grpc-listen") || strings.HasPrefix(arg, "--katalog-rpc") {
+				got = append(got, arg)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", tt.args, diff)
+		}
+	}
 }
 
 // Every value that can be set is in values.yaml under a comment, and nothing

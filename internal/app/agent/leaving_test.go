@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,16 +55,8 @@ func TestI1LeavingIsWrittenFirst(t *testing.T) {
 // TestWhoStaysComesBack: a pod that asked to leave and was not deleted is in
 // service again when its containers have been started anew, or in time.
 func TestWhoStaysComesBack(t *testing.T) {
-	for name, comeBack := range map[string]func(*kubeSide){
-		"restarted": func(pods *kubeSide) {
-			time.Sleep(time.Second)
-			pod := runningPod("web", true)
-			pod.ContainersReadySince = time.Now()
-			pods.set(pod)
-		},
-		"in time": func(*kubeSide) { time.Sleep(leaveFor + 10*time.Second) },
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, restarted := range []bool{true, false} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pods, m := newKubeSide(), &memory{}
 				board := startPublisher(t, pods, m)
@@ -76,7 +69,13 @@ func TestWhoStaysComesBack(t *testing.T) {
 				if diff := cmp.Diff(want, withoutRenewals(m.writes())); diff != "" {
 					t.Fatalf("a minute later (-want +got):\n%s", diff)
 				}
-				comeBack(pods)
+				if restarted {
+					pod := runningPod("web", true)
+					pod.ContainersReadySince = time.Now()
+					pods.set(pod)
+				} else {
+					time.Sleep(leaveFor)
+				}
 				synctest.Wait()
 				if diff := cmp.Diff(append(want, "set-health web passing"), withoutRenewals(m.writes())); diff != "" {
 					t.Errorf("in the end (-want +got):\n%s", diff)
