@@ -19,6 +19,9 @@ import (
 // Namespace is where Fairway is installed in a lab.
 const Namespace = "fairway-system"
 
+// KatalogPort is where the agents of a lab serve katalog-sync's RPC.
+const KatalogPort = "9983"
+
 // InstallFairway builds the images, loads them on all nodes and installs
 // Fairway from its chart, as a user would. It returns when the agents of all
 // nodes are ready.
@@ -43,6 +46,7 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
 		"--set", "clusterID=lab",
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
+		"--set", "drain.katalogPort="+KatalogPort,
 		"--set", "consul.tokenSecret.name=fairway-consul-token")
 	if err != nil {
 		return fmt.Errorf("install Fairway: %w", err)
