@@ -37,7 +37,8 @@ type Gate struct {
 	firstAsk  sync.Once
 	reachable atomic.Pointer[outcome]
 
-	draining singleflight.Group // of one drain at a time
+	draining singleflight.Group        // of one drain at a time
+	hooked   atomic.Pointer[time.Time] // when /drain was answered last
 }
 
 // outcome is what a call has brought, or what it waits for.
@@ -93,6 +94,11 @@ func (g *Gate) Run(ctx context.Context) error {
 		}
 		g.log.Info("asked to stop; waiting until the pod is out of service")
 		g.drain(life)
+		if at := g.hooked.Load(); at == nil || time.Since(*at) > g.opts.DrainTimeout {
+			// All containers of a pod are asked to stop together, and the app's
+			// hook may come a little later than our own signal.
+			wait(life, g.opts.Settle)
+		}
 		ctx, cancel := context.WithTimeout(life, g.opts.Settle+answerWithin)
 		defer cancel()
 		return server.Shutdown(ctx)
@@ -120,6 +126,7 @@ func (g *Gate) handler(life context.Context) http.Handler {
 			wait(r.Context(), g.opts.Settle)
 		}
 		answer(w, o)
+		g.hooked.Store(new(time.Now()))
 	})
 	return mux
 }

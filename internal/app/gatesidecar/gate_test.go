@@ -190,6 +190,28 @@ func TestDrainSettles(t *testing.T) {
 	}
 }
 
+// As a container of the pod the process gets its signal together with the app,
+// and is still there when the app's hook comes.
+func TestHookAfterTheSignal(t *testing.T) {
+	s := &scripted{script: []error{nil}}
+	o := options(t, s.serve(t))
+	o.Settle = time.Second
+	url, stop := start(t, o)
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	for len(shown(s)) == 0 { // the signal has caused a drain
+		if code, _ := get(t, url+"/healthz"); code != http.StatusOK {
+			t.Fatal("not healthy")
+		}
+	}
+	if code, body := get(t, url+"/drain"); code != http.StatusOK {
+		t.Errorf("%d %s", code, body)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 func shown(s *scripted) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
