@@ -41,6 +41,10 @@ image: ## Build the OCI image dist/fairway.tar, as a release would ship it
 fmt: ## Format all Go code
 	$(GO) tool -modfile=hack/tools/go.mod golangci-lint fmt
 
+.PHONY: generate
+generate: ## Write the Go code of the .proto files
+	cd hack/protogen && $(GO) run .
+
 .PHONY: lint
 lint: ## Run the linters (the first run builds them: some minutes)
 	$(GO) tool -modfile=hack/tools/go.mod golangci-lint run

@@ -30,6 +30,7 @@ var everything = []string{
 	"--set", "consul.address=https://127.0.0.1:8501",
 	"--set", "checkTTL=5m",
 	"--set", "resync=1m",
+	"--set", "drain.katalogPort=8501",
 	"--set", "podAnnotations.a=b",
 	"--set", "nodeSelector.disk=ssd",
 	"--set", "imagePullSecrets[0].name=registry",
@@ -119,8 +120,8 @@ func unprivileged(t *testing.T, spec corev1.PodSpec, socket bool) {
 		ownToken := v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil
 		if v.HostPath != nil {
 			folders = append(folders, v.HostPath.Path)
-		} else if v.Secret == nil && v.ConfigMap == nil && !ownToken {
-			t.Errorf("volume %s is neither Secret nor ConfigMap nor the agent's own token", v.Name)
+		} else if v.Secret == nil && v.ConfigMap == nil && v.EmptyDir == nil && !ownToken {
+			t.Errorf("volume %s is neither Secret nor ConfigMap nor the agent's own", v.Name)
 		}
 	}
 	for _, m := range spec.Containers[0].VolumeMounts {
@@ -202,8 +203,8 @@ func TestI8TokenIsAFile(t *testing.T) {
 	}
 
 	bare := daemonSet(t, "--set", "clusterID=test", "--set", "podSource=informer").Spec.Template.Spec
-	if len(bare.Volumes) != 0 || len(bare.Containers[0].VolumeMounts) != 0 {
-		t.Errorf("volumes %v without a Secret, want none", bare.Volumes)
+	if slices.ContainsFunc(bare.Volumes, func(v corev1.Volume) bool { return v.EmptyDir == nil }) {
+		t.Errorf("volumes %v without a Secret, want none but the agent's own", bare.Volumes)
 	}
 }
 
@@ -243,6 +244,28 @@ func TestTheAgentTakesTheFlags(t *testing.T) {
 		}
 		if diff := cmp.Diff(map[string]string{"NODE_NAME": "spec.nodeName", "NODE_IP": "status.hostIP"}, got); diff != "" {
 			t.Errorf("environment (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// Pods can ask at a port, unless nobody shall.
+func TestPortsForPods(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"--grpc-listen=:9981"}},
+		{[]string{"--set", "drain.port=0"}, []string{"--grpc-listen="}},
+		{[]string{"--set", "drain.katalogPort=8501"}, []string{"--grpc-listen=:9981", "--katalog-rpc-listen=:8501"}},
+	} {
+		var got []string
+		for _, arg := range daemonSet(t, append(tt.args, "--set", "clusterID=test")...).Spec.Template.Spec.Containers[0].Args {
+			if strings.HasPrefix(arg, "--grpc-listen") || strings.HasPrefix(arg, "--katalog-rpc") {
+				got = append(got, arg)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", tt.args, diff)
 		}
 	}
 }

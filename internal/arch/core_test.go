@@ -16,6 +16,7 @@ var core = []string{
 	"internal/registration",
 	"internal/gate",
 	"internal/podset",
+	"internal/drain",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this

@@ -121,12 +121,17 @@ func TestMetricsAreDocumented(t *testing.T) {
 	sameNames(t, "metric", name, code, documented)
 }
 
-// What a pod's condition can say is in the page about the gate.
+// What pods are told to wait for is in the pages about the gate and the drain.
 func TestGateReasonsAreDocumented(t *testing.T) {
-	const name = "docs/gate.md"
+	reasonsAreDocumented(t, "internal/gate/gate.go", "docs/gate.md", "NotGated") // which is never written to a pod
+	reasonsAreDocumented(t, "internal/drain/drain.go", "docs/drain.md")
+}
+
+func reasonsAreDocumented(t *testing.T, source, name string, except ...string) {
+	t.Helper()
 	code := map[string]string{}
 	for _, f := range goFiles(t) {
-		if f.path != "internal/gate/gate.go" {
+		if f.path != source {
 			continue
 		}
 		for _, decl := range f.syntax.Decls {
@@ -145,7 +150,9 @@ func TestGateReasonsAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	delete(code, "NotGated") // is never written to a pod
+	for _, reason := range except {
+		delete(code, reason)
+	}
 	documented := map[string]bool{}
 	reason := regexp.MustCompile("^`([A-Z][A-Za-z]+)`$")
 	for _, row := range rows(page(t, name)) {

@@ -92,7 +92,7 @@ func judge(in Input) Verdict {
 		proof := in.Proofs[instance.ID]
 		stale := in.Now.Sub(proof.At) > Fresh
 		switch {
-		case proof.Finding == Absent:
+		case proof.Finding == Absent, proof.Finding == Different:
 			absent = append(absent, withDetail(instance.Name, proof.Detail))
 		case proof.Finding != Passing:
 			unknown = append(unknown, withDetail(instance.Name, proof.Detail))
@@ -109,7 +109,7 @@ func judge(in Input) Verdict {
 		Reason:     WaitingForServers,
 		Message:    "no answer of the servers yet about " + strings.Join(unknown, ", "),
 		NeedsProof: in.Declared.Instances,
-		RetryAfter: backoff(in.Attempts),
+		RetryAfter: Backoff(in.Attempts),
 	}
 	if len(absent) > 0 {
 		v.Reason, v.Message = NotPassingAtServers, "the servers do not return this pod for "+strings.Join(absent, ", ")
@@ -140,10 +140,10 @@ func describe(errs []annotation.Error) string {
 	return strings.Join(parts, "; ")
 }
 
-// backoff is how long to wait after the given number of answers that did not
+// Backoff is how long to wait after the given number of answers that did not
 // decide: short at first, since an entry is normally visible within
 // milliseconds, and never longer than a person would notice.
-func backoff(attempts int) time.Duration {
+func Backoff(attempts int) time.Duration {
 	const first, longest = 20 * time.Millisecond, time.Second
 	wait := first
 	for ; attempts > 1 && wait < longest; attempts-- {

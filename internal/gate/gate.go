@@ -24,6 +24,10 @@ const (
 	// Absent: the servers answered, and do not list the instance among those
 	// that clients get.
 	Absent Finding = "absent"
+	// Different: the servers give clients an entry of that ID that is not the
+	// instance: its address, port or pod is another. It opens no gate, and it
+	// is no proof that the pod is out.
+	Different Finding = "different"
 	// Passing: the servers return the instance to clients.
 	Passing Finding = "passing"
 )
@@ -31,7 +35,7 @@ const (
 // Proof is an answer of the servers about one instance.
 type Proof struct {
 	Finding Finding
-	// Detail says why the finding is Unknown or Absent, as a sentence part. It
+	// Detail says why the finding is not Passing, as a sentence part. It
 	// is shown in the pod's condition, so it must not change while the cause
 	// is the same: no counters, times or local port numbers in it.
 	Detail string

@@ -18,7 +18,7 @@ type Host struct {
 	Extra netip.Addr
 	// Pods is the network of the pods on this host; only nodes have one.
 	Pods netip.Prefix
-	// Namespace is the name of the network namespace, as in /run/netns.
+	// Namespace is the name of the network namespace, as in /run/netns, or its path.
 	Namespace string
 }
 
@@ -48,5 +48,13 @@ func (h *Host) Command(ctx context.Context, path string, args ...string) *exec.C
 // enter is the argument list with which nsenter(1) starts a program in the host. ip netns exec would
 // not do: it mounts a fresh /sys, and kubelet then finds no cgroups.
 func (h *Host) enter(path string, args ...string) []string {
-	return append([]string{"--net=" + filepath.Join(namespaceDir, h.Namespace), "--", path}, args...)
+	return append([]string{"--net=" + namespacePath(h.Namespace), "--", path}, args...)
+}
+
+// namespacePath is the file of a network namespace.
+func namespacePath(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(namespaceDir, name)
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +11,7 @@ import (
 // inNamespace runs f on a thread that is inside the named network namespace. Sockets that f makes
 // belong to that namespace for as long as they live. f must not start goroutines that do.
 func inNamespace(name string, f func() error) error {
-	target, err := os.Open(filepath.Join(namespaceDir, name))
+	target, err := os.Open(namespacePath(name))
 	if err != nil {
 		return fmt.Errorf("enter network namespace: %w", err)
 	}

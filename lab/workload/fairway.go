@@ -26,6 +26,9 @@ const (
 	tokenName = "fairway-consul-token"
 )
 
+// KatalogPort is where the agents of a lab serve katalog-sync's RPC.
+const KatalogPort = "9983"
+
 // InstallFairway builds the images, loads them on all nodes and installs
 // Fairway from its chart, as a user would. It returns when the agents of all
 // nodes are ready.
@@ -52,6 +55,7 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 		"--set", "clusterID=lab",
 		"--set", "podsAPI.folder="+folder, "--set", "podsAPI.socket="+socket,
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
+		"--set", "drain.katalogPort="+KatalogPort,
 		"--set", "consul.tokenSecret.name="+tokenName)
 	if err != nil {
 		return fmt.Errorf("install Fairway: %w", err)

@@ -27,7 +27,18 @@ type App struct {
 	LeaveSeconds int64
 	// Unready starts the pods not ready; they become ready by POST /ready.
 	Unready bool
+	// Drain adds fairway-gate, which the app's preStop hook asks; none if empty.
+	Drain Drain
 }
+
+// Drain is how fairway-gate stands in a pod.
+type Drain string
+
+// The values of Drain.
+const (
+	NativeSidecar  Drain = "native"
+	ClassicSidecar Drain = "classic"
+)
 
 // Selector is the label selector of the app's pods.
 func (a App) Selector() string { return "app=" + a.Name }
@@ -79,6 +90,12 @@ func (a App) template(labels map[string]string) corev1.PodTemplateSpec {
 	if a.LeaveSeconds > 0 {
 		container.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: a.LeaveSeconds}}}
 	}
+	if a.Drain != "" {
+		grace = 30
+		container.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+			HTTPGet: &corev1.HTTPGetAction{Path: "/drain", Port: intstr.FromInt32(9982)},
+		}}
+	}
 	spec := corev1.PodSpec{
 		Containers:                    []corev1.Container{container},
 		TerminationGracePeriodSeconds: &grace,
@@ -90,6 +107,7 @@ func (a App) template(labels map[string]string) corev1.PodTemplateSpec {
 			LabelSelector: &metav1.LabelSelector{MatchLabels: labels},
 		}},
 	}
+	a.addGate(&spec)
 	if !a.Ungated {
 		spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: service.GateReachable}}
 	}

@@ -33,6 +33,7 @@ import (
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/tokens"
 )
 
 const (
@@ -52,8 +53,8 @@ type Agent struct {
 	registry *prometheus.Registry
 	// describe says in words where the pods come from.
 	describe func(now time.Time) string
-	// listening is called with the address of the HTTP server; for tests.
-	listening func(net.Addr)
+	// listening is called with the address of each server; for tests.
+	listening func(server string, at net.Addr)
 }
 
 // outside is everything that an agent speaks to.
@@ -63,6 +64,7 @@ type outside struct {
 	prover   prover
 	watcher  watcher
 	writer   podWriter
+	tokens   verifier // nil if --grpc-listen is off
 }
 
 // New makes an agent that speaks to Kubernetes and Consul as the options say.
@@ -89,6 +91,12 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	outside.source, outside.writer = source, writer
+	if opts.GRPCListen != "" {
+		if outside.tokens, err = tokenVerifier(opts, clientset, log); err != nil {
+			writer.Close()
+			return nil, err
+		}
+	}
 	a := newAgent(opts, log, outside)
 	a.registry.MustRegister(sourceCollector{source.sources()})
 	a.describe = source.Describe
@@ -101,7 +109,7 @@ func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &Agent{
 		opts: opts, log: log, outside: outside, registry: reg,
-		describe: func(time.Time) string { return "" }, listening: func(net.Addr) {},
+		describe: func(time.Time) string { return "" }, listening: func(string, net.Addr) {},
 	}
 }
 
@@ -126,6 +134,18 @@ func kubernetesClient(opts Options) (kubernetes.Interface, error) {
 	// for each; the client's default of 5 a second would hold up their gates.
 	config.QPS, config.Burst = 50, 200
 	return kubernetes.NewForConfig(config)
+}
+
+func tokenVerifier(opts Options, client kubernetes.Interface, log *slog.Logger) (*tokens.Verifier, error) {
+	return tokens.New(tokens.Options{
+		Node: opts.NodeName,
+		File: opts.SigningKeysFile,
+		Log:  log.With("component", "tokens"),
+		Fetch: func(ctx context.Context) (tokens.Published, error) {
+			issuer, keys, err := kube.SigningKeys(ctx, client)
+			return tokens.Published{Issuer: issuer, Keys: keys}, err
+		},
+	})
 }
 
 // consulAdapters are what speaks to Consul, and what is to be done at the end.
@@ -199,7 +219,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		{"gatekeeper", loops.gatekeeper.run},
 		{"auditor", loops.auditor.run},
 	}
-	for _, part := range parts {
+	servers, err := a.podServers(ctx, loops.waits)
+	if err != nil {
+		return err
+	}
+	for _, part := range append(parts, servers...) {
 		group.Go(func() error { return part.runUntil(ctx) })
 	}
 	err = group.Wait()
@@ -207,12 +231,13 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// loops are the loops of an agent.
+// loops are the loops of an agent, and what answers pods.
 type loops struct {
 	publisher  *publisher
 	confirmer  *confirmer
 	gatekeeper *gatekeeper
 	auditor    *auditor
+	waits      *waits
 }
 
 func (a *Agent) loops() loops {
@@ -242,7 +267,11 @@ func (a *Agent) loops() loops {
 		watcher: o.watcher, board: board,
 		log: a.log.With("component", "auditor"), metrics: metrics, pulse: newPulse("auditor", stuckAfter),
 	}
-	return loops{publisher, confirmer, gatekeeper, auditor}
+	waits := &waits{
+		source: o.source, prover: o.prover, board: board, writer: o.writer,
+		log: a.log.With("component", "drain"), metrics: metrics,
+	}
+	return loops{publisher, confirmer, gatekeeper, auditor, waits}
 }
 
 // listen opens the HTTP port. The server outlives the loops, so that probes
@@ -252,7 +281,7 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
 	}
-	a.listening(listener.Addr())
+	a.listening("http", listener.Addr())
 	server := &http.Server{
 		Handler: handler(ctx, a.registry, l.publisher.board, a.describe,
 			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}),

@@ -3,7 +3,9 @@ package agent
 import (
 	"maps"
 	"sync"
+	"time"
 
+	"fairway.dev/fairway/internal/drain"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
@@ -38,6 +40,12 @@ type board struct {
 	// says that the registry may not be what it was.
 	lost       map[string]bool
 	distrusted bool
+	// left is since when pods have asked to be taken out, by UID.
+	left map[string]time.Time
+	// leaving is how pods that leave stand in the registry, by UID.
+	leaving map[string]drain.Standing
+	// turn is closed when the publisher has made another pass.
+	turn chan struct{}
 }
 
 func newBoard() *board {
@@ -49,6 +57,8 @@ func newBoard() *board {
 		blocked:   "nothing has been looked at yet",
 		held:      map[string]service.Health{},
 		lost:      map[string]bool{},
+		left:      map[string]time.Time{},
+		turn:      make(chan struct{}),
 	}
 }
 
@@ -177,4 +187,63 @@ func (b *board) takeDoubts() (lost map[string]bool, distrusted bool) {
 	lost, distrusted = b.lost, b.distrusted
 	b.lost, b.distrusted = map[string]bool{}, false
 	return lost, distrusted
+}
+
+// leave asks the publisher to take a pod out of service, until stays takes
+// that back. Asking again changes nothing.
+func (b *board) leave(uid string, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, asked := b.left[uid]; !asked {
+		b.left[uid] = now
+		b.reassert.fire()
+	}
+}
+
+// leavers are the pods that have asked to be taken out, and since when.
+func (b *board) leavers() map[string]time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.left)
+}
+
+// stays ends what leave asked for.
+func (b *board) stays(uid string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.left, uid)
+}
+
+// stand replaces how the pods that leave stand in the registry.
+func (b *board) stand(leaving map[string]drain.Standing) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leaving = leaving
+}
+
+// standingOf is how a pod that leaves stands in the registry, nil if nothing
+// was done about it yet.
+func (b *board) standingOf(uid string) *drain.Standing {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if standing, ok := b.leaving[uid]; ok {
+		return &standing
+	}
+	return nil
+}
+
+// passed tells all who wait that the publisher has made a pass.
+func (b *board) passed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.turn)
+	b.turn = make(chan struct{})
+}
+
+// nextPass is closed when the publisher has made another pass. Who looks at the
+// board after asking for it misses nothing.
+func (b *board) nextPass() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.turn
 }

@@ -52,6 +52,8 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.StringVar(&o.ConsulCertFile, "consul-cert-file", o.ConsulCertFile, "client certificate for Consul (https)")
 	f.StringVar(&o.ConsulKeyFile, "consul-key-file", o.ConsulKeyFile, "key of the client certificate (https)")
 	f.StringVar(&o.ConsulTokenFile, "consul-token-file", o.ConsulTokenFile, "file with the Consul ACL token; a changed file takes effect at once")
+	f.StringVar(&o.GRPCListen, "grpc-listen", o.GRPCListen, "address at which fairway-gate asks for its pod; empty: off")
+	f.StringVar(&o.KatalogRPCListen, "katalog-rpc-listen", o.KatalogRPCListen, "address of katalog-sync's RPC, for its sidecars; empty: off")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "the node's kubelet, host or host:port, for --pod-source=kubelet (env NODE_IP)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
@@ -63,6 +65,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.StringVar(&o.PodSource, "pod-source", o.PodSource, "where the node's pods come from: auto, podsapi, informer or kubelet")
 	f.StringVar(&o.PodsAPISocket, "pods-api-socket", o.PodsAPISocket, "socket of the kubelet's pods API, for --pod-source=auto and podsapi")
 	f.DurationVar(&o.Resync, "resync", o.Resync, "how often the registry is looked at without a change of a pod, to repair what others changed")
+	f.StringVar(&o.SigningKeysFile, "signing-keys-file", o.SigningKeysFile, "file that keeps the keys by which pods' tokens are checked, for a start while the API server is away; empty: none")
 	return cmd
 }
 

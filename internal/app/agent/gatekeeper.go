@@ -167,10 +167,8 @@ func (g *gatekeeper) prove(ctx context.Context, waiting []*pod) map[string]gate.
 		}
 		for _, in := range p.verdict.NeedsProof {
 			switch {
-			case blocked != "" && held[in.ID] != service.Passing:
-				proofs[in.ID] = gate.Proof{Detail: "not published: " + blocked}
 			case held[in.ID] != service.Passing:
-				proofs[in.ID] = gate.Proof{Detail: "not registered as passing yet"}
+				proofs[in.ID] = unpublished(blocked)
 			default:
 				ask = append(ask, in)
 				p.asked = true
@@ -195,6 +193,15 @@ func (g *gatekeeper) prove(ctx context.Context, waiting []*pod) map[string]gate.
 	}
 	g.pulse.beat()
 	return proofs
+}
+
+// unpublished is what is known of an instance that the registry does not hold
+// as passing. blocked is why nothing can be published, empty if it can.
+func unpublished(blocked string) gate.Proof {
+	if blocked != "" {
+		return gate.Proof{Detail: "not published: " + blocked}
+	}
+	return gate.Proof{Detail: "not registered as passing with the node's Consul agent yet"}
 }
 
 // decide gives every waiting pod its verdict in the light of the proofs.

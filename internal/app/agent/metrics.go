@@ -26,6 +26,10 @@ type metrics struct {
 	conditionWrites  *prometheus.CounterVec
 	audits           *prometheus.CounterVec
 	differing        prometheus.Gauge
+	drainWaiting     *prometheus.GaugeVec
+	drains           *prometheus.CounterVec
+	drainSeconds     prometheus.Histogram
+	callsRefused     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -64,9 +68,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairway_entries_differing", Help: "Entries that the servers did not hold as the registry does when they were last compared."}),
 		conditionWrites: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_condition_writes_total", Help: "Writes of pod conditions by result."}, []string{"result"}),
+		drainWaiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fairway_drain_waiting", Help: "Pods that wait for being confirmed out of service, by what they wait for."}, []string{"reason"}),
+		drains: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairway_drains_total", Help: "Drains that pods asked for, by how they ended."}, []string{"result"}),
+		drainSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "fairway_drain_seconds", Help: "Time from a pod's question until it was confirmed out of service.", Buckets: waits}),
+		callsRefused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fairway_calls_refused_total", Help: "Calls to the agent that did not show which pod speaks."}),
 	}
 	reg.MustRegister(m.synced, m.pods, m.entries, m.ops, m.opSeconds, m.passSeconds, m.observeFailures,
-		m.confirmations, m.annotationErrors, m.gateWaiting, m.gateOpened, m.gateWaitSeconds, m.proofs, m.conditionWrites, m.audits, m.differing)
+		m.confirmations, m.annotationErrors, m.gateWaiting, m.gateOpened, m.gateWaitSeconds, m.proofs, m.conditionWrites,
+		m.audits, m.differing, m.drainWaiting, m.drains, m.drainSeconds, m.callsRefused)
 	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister, renew, push} {
 		m.ops.WithLabelValues(string(kind), resultOK)
 		m.ops.WithLabelValues(string(kind), resultError)

@@ -39,6 +39,10 @@ type Options struct {
 
 	Listen string // host:port of /metrics, /healthz and /readyz
 
+	GRPCListen       string // host:port for fairway-gate; empty: off
+	KatalogRPCListen string // host:port for katalog-sync's sidecars; empty: off
+	SigningKeysFile  string // keeps the cluster's signing keys; empty: nothing does
+
 	CheckTTL time.Duration
 	Resync   time.Duration
 
@@ -63,6 +67,7 @@ func Default() Options {
 		ConsulAddress:         "http://127.0.0.1:8500",
 		ConsulBearerTokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
 		Listen:                ":9980",
+		GRPCListen:            ":9981",
 		CheckTTL:              agentapi.DefaultCheckTTL,
 		Resync:                10 * time.Second,
 		LogFormat:             "json",
@@ -101,8 +106,12 @@ func (o Options) Validate() error {
 	check(o.PodSource != sourceAuto && o.PodSource != sourcePodsAPI || filepath.IsAbs(o.PodsAPISocket),
 		"--pods-api-socket %q: must be the path of the kubelet's socket", o.PodsAPISocket)
 	check(o.PodSource != sourceKubelet || o.KubeletAddress != "", "--kubelet-address: required with --pod-source=kubelet")
-	_, _, err := net.SplitHostPort(o.Listen)
-	check(err == nil, "--listen %q: must be host:port or :port", o.Listen)
+	for _, a := range []struct{ flag, address string }{
+		{"--listen", o.Listen}, {"--grpc-listen", o.GRPCListen}, {"--katalog-rpc-listen", o.KatalogRPCListen},
+	} {
+		_, _, err := net.SplitHostPort(a.address)
+		check(err == nil || a.address == "" && a.flag != "--listen", "%s %q: must be host:port or :port", a.flag, a.address)
+	}
 	check(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
 	check(o.Resync >= time.Second, "--resync %s: must be 1s or more", o.Resync)
 	check(o.LogFormat == "text" || o.LogFormat == "json", "--log-format %q: must be text or json", o.LogFormat)

@@ -59,3 +59,11 @@ type podWriter interface {
 	Note(pod service.PodRef, reason, message string)
 	Warn(pod service.PodRef, reason, message string)
 }
+
+// verifier tells which pod of the node a token speaks for.
+type verifier interface {
+	// Run keeps the keys up to date until ctx ends.
+	Run(ctx context.Context) error
+	// Verify returns tokens.ErrNoKeys or tokens.ErrRefused.
+	Verify(ctx context.Context, token string) (service.PodRef, error)
+}

@@ -55,6 +55,7 @@ func (p *publisher) run(ctx context.Context) error {
 	for {
 		p.pulse.beat()
 		wait := p.pass(ctx)
+		p.board.passed()
 		p.pulse.rest()
 
 		timer := time.NewTimer(wait)
@@ -98,6 +99,7 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 	p.count(input, plan)
 	p.held(plan.Held)
 	next := p.launch(ctx, plan, start)
+	p.board.stand(p.leaving(input.Pods))
 	p.metrics.passSeconds.Observe(time.Since(start).Seconds())
 	return max(0, time.Until(next))
 }
@@ -165,7 +167,9 @@ func (p *publisher) input(pods []service.Pod) registration.Input {
 	}
 	input.Gone = p.source.Gone(keep)
 	gated, declared := 0, 0
+	left := p.leavers(pods, time.Now())
 	for _, pod := range pods {
+		pod.Terminating = pod.Terminating || left[pod.Ref.UID]
 		parsed := annotation.Parse(pod)
 		input.Pods = append(input.Pods, registration.Want(pod, parsed, p.cluster, p.node, p.checkTTL))
 		if parsed.Declared {

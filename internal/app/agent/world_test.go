@@ -20,6 +20,7 @@ import (
 
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/tokens"
 )
 
 // kubeSide is a pod source and a pod writer in memory: conditions that are
@@ -155,7 +156,10 @@ type world struct {
 	kube     *kubeSide
 	token    string
 	url      string
-	stop     func()
+	// grpc and katalog are the addresses at which pods ask.
+	grpc, katalog string
+	grpcListen    string // at which the next agent listens; empty: any port
+	stop          func()
 }
 
 func newWorld(t *testing.T) *world {
@@ -187,6 +191,11 @@ func (w *world) start() {
 	opts.Registry, opts.NodeAddress = w.registry, "198.18.0.21"
 	opts.ConsulAddress = w.consul.Node().Address
 	_, opts.ConsulTokenFile = w.consul.Node().FairwayClient(w.token)
+	grpcListen := w.grpcListen
+	if grpcListen == "" {
+		grpcListen = "127.0.0.1:0"
+	}
+	opts.GRPCListen, opts.KatalogRPCListen = grpcListen, "127.0.0.1:0"
 	if err := opts.Validate(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -195,16 +204,27 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	outside.source, outside.writer = w.kube, w.kube
+	outside.source, outside.writer, outside.tokens = w.kube, w.kube, names{}
 	a := newAgent(opts, log, outside)
 	a.closers = closers
-	addresses := make(chan net.Addr, 1)
-	a.listening = func(address net.Addr) { addresses <- address }
+	var servers sync.Map
+	started := make(chan struct{})
+	a.listening = func(server string, at net.Addr) {
+		servers.Store(server, at.String())
+		if server == "katalog rpc" { // the last one
+			close(started)
+		}
+	}
 
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	w.url = "http://" + (<-addresses).String()
+	<-started
+	address := func(server string) string {
+		at, _ := servers.Load(server)
+		return at.(string)
+	}
+	w.url, w.grpc, w.katalog = "http://"+address("http"), address("grpc"), address("katalog rpc")
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -212,6 +232,19 @@ func (w *world) start() {
 		}
 	})
 	w.t.Cleanup(w.stop)
+}
+
+// names is a verifier that takes a pod's identity for its token.
+type names struct{}
+
+func (names) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func (names) Verify(_ context.Context, token string) (service.PodRef, error) {
+	parts := strings.Split(token, "/")
+	if len(parts) != 3 {
+		return service.PodRef{}, tokens.ErrRefused
+	}
+	return service.PodRef{Namespace: parts[0], Name: parts[1], UID: parts[2]}, nil
 }
 
 func (w *world) get(path string) (int, string) {

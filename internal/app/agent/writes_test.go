@@ -95,7 +95,7 @@ func (m *memory) writes() []string {
 }
 
 // startPublisher runs a publisher on pods and memory until the test ends, and
-// returns the board on which it writes.
+// returns what it writes its notes on.
 func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}

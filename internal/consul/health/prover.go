@@ -102,7 +102,7 @@ func (p *Prover) proveService(ctx context.Context, name, node string, sought []s
 		}
 		proof := gate.Proof{Finding: gate.Passing, Index: index, At: now}
 		if detail := difference(in, entry); detail != "" {
-			proof.Finding, proof.Detail = gate.Absent, detail
+			proof.Finding, proof.Detail = gate.Different, detail
 		}
 		proofs[in.ID] = proof
 	}

@@ -1,0 +1,32 @@
+// Command fairway-gate runs beside an app in its pod, see package gatesidecar.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"fairway.dev/fairway/internal/app/gatesidecar"
+)
+
+// version is set by the release build.
+var version = "dev"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	// The first signal asks for a graceful stop; a second one ends the process.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	command := gatesidecar.Command()
+	command.Version = version
+	if err := command.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "fairway-gate:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"time"
+
+	"fairway.dev/fairway/internal/drain"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// leaveFor bounds how long a pod stays out of service because it asked to, if
+// its deletion is never seen. It is longer than a pod is given to stop.
+const leaveFor = 15 * time.Minute
+
+// leavers are the pods that are out of service because they asked to be: a pod
+// runs its preStop hook when its deletion has begun, and may be heard before
+// the watch shows that. Whoever asked and was not deleted comes back, because
+// its containers have been started anew, or in time.
+func (p *publisher) leavers(pods []service.Pod, now time.Time) map[string]bool {
+	asked := p.board.leavers()
+	left := map[string]bool{}
+	for _, pod := range pods {
+		since, ok := asked[pod.Ref.UID]
+		if !ok {
+			continue
+		}
+		restarted := pod.ContainersReady && pod.ContainersReadySince.After(since)
+		left[pod.Ref.UID] = pod.Terminating || !restarted && now.Sub(since) < leaveFor
+	}
+	for uid, since := range asked {
+		if stays, known := left[uid]; known && !stays || !known && now.Sub(since) >= leaveFor {
+			p.board.stays(uid)
+		}
+	}
+	return left
+}
+
+// leaving is how the pods that leave stand in the registry, by UID: as this
+// pass has decided from. What a pod has here as out of service was written
+// before, and nothing that is under way can bring it back.
+func (p *publisher) leaving(pods []registration.PodState) map[string]drain.Standing {
+	found := map[string]drain.Standing{}
+	for _, pod := range pods {
+		if pod.Terminating {
+			found[pod.Pod.UID] = p.standing(pod)
+		}
+	}
+	return found
+}
+
+func (p *publisher) standing(pod registration.PodState) drain.Standing {
+	s := drain.Standing{InService: map[string]string{}}
+	seen := map[string]bool{}
+	add := func(instance service.Instance, inService bool) {
+		id := instance.ID
+		if !seen[id] {
+			seen[id] = true
+			s.Instances = append(s.Instances, instance)
+		}
+		op, busy := p.writes.underway[id]
+		failed := p.writes.failures[id]
+		switch {
+		case busy && op.Kind != renew:
+			s.InService[id] = "being written"
+		case inService && failed != nil:
+			s.InService[id] = failed.reason
+		case inService:
+			s.InService[id] = "about to be written"
+		}
+	}
+	for _, entry := range p.own() {
+		if entry.Instance.Pod.UID == pod.Pod.UID {
+			add(entry.Instance, !entry.HasCheck || entry.Instance.Health != service.Critical)
+		}
+	}
+	for _, instance := range pod.Instances {
+		add(instance, false)
+	}
+	return s
+}
