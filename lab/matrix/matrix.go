@@ -38,6 +38,7 @@ type Fleet struct {
 	agents  map[string]*api.Client // Consul's client agents, by node
 	pods    *timeline.Recorder
 	client  *load.Client
+	rested  bool // since the last fault
 }
 
 // Start deploys the app and begins to call it. Stop ends that.
@@ -112,9 +113,12 @@ func (r Row) Problems() error {
 // An error means that it could not be tried or that the fleet did not recover.
 func (f *Fleet) Try(ctx context.Context, fault Fault, hold time.Duration) (Row, error) {
 	row := Row{Fault: fault.Name, Held: hold, Expected: fault.Writes}
-	if _, _, err := f.settle(ctx); err != nil {
-		return row, fmt.Errorf("before %s: %w", fault.Name, err)
+	if !f.rested {
+		if _, _, err := f.settle(ctx); err != nil {
+			return row, fmt.Errorf("before %s: %w", fault.Name, err)
+		}
 	}
+	f.rested = false
 	before, err := f.look(ctx)
 	if err != nil {
 		return row, err
@@ -285,6 +289,7 @@ func (f *Fleet) settle(ctx context.Context) (after time.Duration, amiss string, 
 			return 0, amiss, fmt.Errorf("the fleet does not come to rest: %s", amiss)
 		}
 	}
+	f.rested = true
 	return last.Sub(began), amiss, nil
 }
 
