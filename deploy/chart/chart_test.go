@@ -125,7 +125,7 @@ func unprivileged(t *testing.T, spec corev1.PodSpec, socket bool) {
 		}
 	}
 	for _, m := range spec.Containers[0].VolumeMounts {
-		if !m.ReadOnly {
+		if !m.ReadOnly && m.Name != "signing-keys" { // a folder of the pod's own
 			t.Errorf("%s is mounted for writing", m.Name)
 		}
 	}
@@ -217,11 +217,14 @@ func TestI8LoginNeedsNoSecret(t *testing.T) {
 			t.Errorf("args %q lack %s", c.Args, arg)
 		}
 	}
-	want := []corev1.VolumeMount{{Name: "consul-login", MountPath: "/run/fairway/consul-login", ReadOnly: true}}
+	want := []corev1.VolumeMount{
+		{Name: "signing-keys", MountPath: "/run/fairway/signing-keys"},
+		{Name: "consul-login", MountPath: "/run/fairway/consul-login", ReadOnly: true},
+	}
 	if diff := cmp.Diff(want, c.VolumeMounts); diff != "" {
 		t.Errorf("mounts (-want +got):\n%s", diff)
 	}
-	if len(spec.Volumes) != 1 || spec.Volumes[0].Projected == nil || spec.Volumes[0].Projected.Sources[0].ServiceAccountToken.Audience != "consul" {
+	if len(spec.Volumes) != 2 || spec.Volumes[1].Projected == nil || spec.Volumes[1].Projected.Sources[0].ServiceAccountToken.Audience != "consul" {
 		t.Errorf("volumes %+v", spec.Volumes)
 	}
 	if spec.DNSPolicy != corev1.DNSClusterFirstWithHostNet {

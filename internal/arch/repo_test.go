@@ -115,7 +115,7 @@ var read = sync.OnceValues(func() ([]file, error) {
 			nested[rel] = nested[path.Dir(rel)] || entry.Name() == "testdata" || rel != "." && hasModule(name)
 			return nil
 		}
-		if !entry.Type().IsRegular() {
+		if !entry.Type().IsRegular() || rel == ".git" { // a file in a second worktree
 			return nil
 		}
 		text, err := os.ReadFile(name)
