@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -183,14 +184,9 @@ func (g *gatekeeper) prove(ctx context.Context, waiting []*pod) map[string]gate.
 	}
 	ctx, cancel := context.WithTimeout(ctx, proveTimeout)
 	defer cancel()
-	for id, proof := range g.prover.Prove(ctx, ask) {
-		proofs[id] = proof
-		finding := string(proof.Finding)
-		if finding == "" {
-			finding = "unknown"
-		}
-		g.metrics.proofs.WithLabelValues(finding).Inc()
-	}
+	answers := g.prover.Prove(ctx, ask)
+	g.metrics.proven(answers)
+	maps.Copy(proofs, answers)
 	g.pulse.beat()
 	return proofs
 }

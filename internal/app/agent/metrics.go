@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/registration"
 )
 
@@ -98,6 +100,13 @@ func result(err error) string {
 		return resultError
 	}
 	return resultOK
+}
+
+// proven counts answers of the servers.
+func (m *metrics) proven(proofs map[string]gate.Proof) {
+	for _, proof := range proofs {
+		m.proofs.WithLabelValues(cmp.Or(string(proof.Finding), "unknown")).Inc()
+	}
 }
 
 func (m *metrics) op(kind registration.Kind, took time.Duration, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -67,7 +68,7 @@ func (w *waits) drain(ctx context.Context, pod service.PodRef, tell func(progres
 		}
 	}
 	defer count("")
-	p, err := w.wait(ctx, look, w.prover.Prove, func(p progress) error {
+	p, err := w.wait(ctx, look, w.prove, func(p progress) error {
 		count(p.reason)
 		return tell(p)
 	})
@@ -135,9 +136,14 @@ func (w *waits) askRegistered(ctx context.Context, instances []service.Instance)
 	if len(ask) == 0 {
 		return proofs
 	}
-	for id, proof := range w.prover.Prove(ctx, ask) {
-		proofs[id] = proof
-	}
+	maps.Copy(proofs, w.prove(ctx, ask))
+	return proofs
+}
+
+// prove asks the servers.
+func (w *waits) prove(ctx context.Context, instances []service.Instance) map[string]gate.Proof {
+	proofs := w.prover.Prove(ctx, instances)
+	w.metrics.proven(proofs)
 	return proofs
 }
 
@@ -183,7 +189,13 @@ func (w *waits) wait(
 					return told, err
 				}
 			}
-			p = w.asked(ctx, p, look, ask, attempts)
+			bounded, cancel := context.WithTimeout(ctx, proveTimeout)
+			proofs := ask(bounded, p.asks)
+			cancel()
+			if ctx.Err() != nil { // the answer is about the end of our patience
+				return told, context.Cause(ctx)
+			}
+			p = look(proofs, attempts)
 			askAt, next = time.Now().Add(p.retryAfter), max(p.retryAfter, time.Millisecond)
 		}
 		if err := say(p); err != nil {
@@ -195,27 +207,12 @@ func (w *waits) wait(
 		timer := time.NewTimer(min(next, recheck))
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return told, context.Cause(ctx)
 		case <-turn:
 		case <-timer.C:
 		}
 		timer.Stop()
+		if ctx.Err() != nil {
+			return told, context.Cause(ctx)
+		}
 	}
-}
-
-// asked is what can be said after the servers were asked.
-func (w *waits) asked(
-	ctx context.Context, p progress,
-	look func(proofs map[string]gate.Proof, attempts int) progress,
-	ask func(context.Context, []service.Instance) map[string]gate.Proof,
-	attempts int,
-) progress {
-	bounded, cancel := context.WithTimeout(ctx, proveTimeout)
-	defer cancel()
-	proofs := ask(bounded, p.asks)
-	if ctx.Err() != nil { // the answer is about the end of our patience
-		return p
-	}
-	return look(proofs, attempts)
 }
