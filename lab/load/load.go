@@ -132,10 +132,20 @@ func (c *Client) follow(ctx context.Context, index uint64) {
 	}
 }
 
+// prompt is how long a server may take for a question that waits for no news. One
+// that knows no leader holds it for up to 7 seconds (rpc_hold_timeout), and would
+// for so long keep the client from asking another, which may know better.
+const prompt = 500 * time.Millisecond
+
 // discover takes over one answer of the servers, by a consistent read: in the
 // default mode a server that has just become leader answers before it has
 // applied its log, and after all servers were down that is an empty catalog.
 func (c *Client) discover(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
+	if index == 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, prompt)
+		defer cancel()
+	}
 	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second, RequireConsistent: true}).WithContext(ctx)
 	entries, meta, err := server.Health().Service(c.opts.Service, "", true, q)
 	if err != nil {
