@@ -78,7 +78,7 @@ func (w *waits) drain(ctx context.Context, pod service.PodRef, tell func(progres
 		w.metrics.drains.WithLabelValues("out").Inc()
 		w.metrics.drainSeconds.Observe(took.Seconds())
 		w.log.Info("a pod is out of service", "pod", pod.String(), "uid", pod.UID, "took", took.Round(time.Millisecond).String(), "proof", p.text)
-	case errors.Is(err, context.DeadlineExceeded):
+	case outOfTime(ctx, err):
 		w.metrics.drains.WithLabelValues("not-confirmed").Inc()
 		w.log.Warn("a pod was not confirmed out of service in time", "pod", pod.String(), "uid", pod.UID, "reason", p.reason, "detail", p.text)
 		w.writer.Warn(pod, "DrainNotConfirmed", "not confirmed out of service after "+took.Round(time.Second).String()+": "+p.text)
@@ -86,6 +86,14 @@ func (w *waits) drain(ctx context.Context, pod service.PodRef, tell func(progres
 		w.metrics.drains.WithLabelValues("broken-off").Inc()
 	}
 	return p, err
+}
+
+// outOfTime tells whether a wait ended because its caller's time was over. Such
+// a caller hangs up, which may be heard a moment before our own clock says so.
+func outOfTime(ctx context.Context, err error) bool {
+	deadline, ok := ctx.Deadline()
+	return errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, context.Canceled) && ok && time.Until(deadline) < time.Second
 }
 
 // reachable waits until the servers give every instance of the pod to clients,
