@@ -75,6 +75,10 @@ test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
 bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
 	$(GO) run ./test/bench gate
 
+.PHONY: faults
+faults: ## Break all that Fairway depends on, with 60 pods under load, and count what clients notice (ARGS)
+	$(GO) run ./test/bench faults $(ARGS)
+
 ##@ See it work
 
 .PHONY: demo
