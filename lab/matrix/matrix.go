@@ -297,10 +297,24 @@ func (f *Fleet) settle(ctx context.Context) (after time.Duration, amiss string, 
 func (f *Fleet) unsettled(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if err := f.agentsUnsettled(ctx); err != nil {
+		return err
+	}
+	pods, err := f.Kube.CoreV1().Pods(f.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: f.app.Selector()})
+	if err != nil {
+		return err
+	}
+	return f.podsUnsettled(ctx, pods.Items)
+}
+
+func (f *Fleet) agentsUnsettled(ctx context.Context) error {
 	for _, node := range f.Lab.Nodes() {
 		status, body, err := workload.AskAgent(ctx, f.Lab, node, "/readyz")
-		if err != nil || status != http.StatusOK {
-			return fmt.Errorf("agent of %s: %d %s %w", node, status, body, err)
+		if err != nil {
+			return fmt.Errorf("agent of %s: %w", node, err)
+		}
+		if status != http.StatusOK {
+			return fmt.Errorf("agent of %s: %d %s", node, status, body)
 		}
 	}
 	agents, err := f.Kube.AppsV1().DaemonSets(workload.Namespace).Get(ctx, workload.AgentName, metav1.GetOptions{})
@@ -310,25 +324,27 @@ func (f *Fleet) unsettled(ctx context.Context) error {
 	if s := agents.Status; s.ObservedGeneration < agents.Generation || s.NumberReady != s.DesiredNumberScheduled || s.UpdatedNumberScheduled != s.DesiredNumberScheduled {
 		return fmt.Errorf("agents: %d of %d ready, %d up to date", s.NumberReady, s.DesiredNumberScheduled, s.UpdatedNumberScheduled)
 	}
-	pods, err := f.Kube.CoreV1().Pods(f.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: f.app.Selector()})
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// podsUnsettled looks at the pods at the API server, in the nodes' Consul agents
+// and at Consul's servers.
+func (f *Fleet) podsUnsettled(ctx context.Context, pods []corev1.Pod) error {
 	ready := map[string]bool{}
-	for i := range pods.Items {
-		if podReady(&pods.Items[i]) {
-			ready[string(pods.Items[i].UID)] = true
+	for i := range pods {
+		if podReady(&pods[i]) {
+			ready[string(pods[i].UID)] = true
 		}
 	}
-	if len(ready) != int(f.app.Replicas) || len(pods.Items) != len(ready) {
-		return fmt.Errorf("%d pods, %d ready, want %d", len(pods.Items), len(ready), f.app.Replicas)
+	if len(ready) != int(f.app.Replicas) || len(pods) != len(ready) {
+		return fmt.Errorf("%d pods, %d ready, want %d", len(pods), len(ready), f.app.Replicas)
 	}
 	entries, err := f.entries(ctx)
 	if err != nil {
 		return err
 	}
 	for _, node := range f.Lab.Nodes() {
-		if err := f.unregistered(ctx, node, pods.Items); err != nil {
+		if err := f.unregistered(ctx, node, pods); err != nil {
 			return err
 		}
 	}
