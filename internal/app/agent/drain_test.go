@@ -36,7 +36,7 @@ import (
 type sidecar struct {
 	w    *world
 	url  string
-	stop func() error // asks it to stop and waits until it has
+	stop func() error // asks it to stop and waits until it has; while there is an agent, or it asks that for long
 }
 
 func (w *world) sidecar(token string, edit func(*gatesidecar.Options)) *sidecar {
@@ -65,7 +65,6 @@ func (w *world) sidecar(token string, edit func(*gatesidecar.Options)) *sidecar 
 		cancel()
 		return <-done
 	})
-	w.t.Cleanup(func() { _ = s.stop() })
 	return s
 }
 
@@ -99,6 +98,7 @@ func TestDrainIsProven(t *testing.T) {
 	w.kube.set(pod, webPod(2))
 	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
 	s := w.sidecar(tokenOf(pod), nil)
+	defer s.stop()
 	for range 2 { // a second hook of the pod asks as well
 		code, body := s.get("/drain")
 		if got := w.atServers(); code != http.StatusOK || got["web-1"] != api.HealthCritical || got["web-2"] != api.HealthPassing {
@@ -130,7 +130,9 @@ func TestDrainOfEntriesNoLongerDeclared(t *testing.T) {
 	bad := webPod(1)
 	bad.Annotations = map[string]string{"fairway.dev/service-names": "we_b!"}
 	w.kube.set(bad)
-	if code, body := w.sidecar(tokenOf(bad), nil).get("/drain"); code != http.StatusOK || !strings.Contains(body, "web (index ") {
+	s := w.sidecar(tokenOf(bad), nil)
+	defer s.stop()
+	if code, body := s.get("/drain"); code != http.StatusOK || !strings.Contains(body, "web (index ") {
 		t.Errorf("%d %s", code, body)
 	}
 	if got := w.atServers(); got["web-1"] != api.HealthCritical {
@@ -150,6 +152,7 @@ func TestI7DrainWithoutServersSaysSo(t *testing.T) {
 	w.consul.Server.Stop()
 
 	s := w.sidecar(tokenOf(pod), func(o *gatesidecar.Options) { o.DrainTimeout = 3 * time.Second })
+	defer s.stop()
 	start := time.Now()
 	code, body := s.get("/drain")
 	if took := time.Since(start); took > 6*time.Second {
@@ -164,6 +167,7 @@ func TestI7DrainWithoutServersSaysSo(t *testing.T) {
 	w.consul.Server.Start()
 	w.consul.WaitReady()
 	patient := w.sidecar(tokenOf(pod), nil)
+	defer patient.stop()
 	if code, body := patient.get("/drain"); code != http.StatusOK {
 		t.Errorf("with the servers: %d %s", code, body)
 	}
@@ -183,6 +187,7 @@ func TestDrainSurvivesARestartOfTheAgent(t *testing.T) {
 	w.consul.Server.Stop()
 	at := w.grpc
 	s := w.sidecar(tokenOf(pod), nil)
+	defer s.stop()
 	type answer struct {
 		code int
 		body string
@@ -219,6 +224,7 @@ func TestI8OtherTokenIsRefused(t *testing.T) {
 	w.kube.set(webPod(1))
 	w.eventually(map[string]string{"web-1": api.HealthPassing})
 	s := w.sidecar("not-a-token", func(o *gatesidecar.Options) { o.DrainTimeout = time.Second })
+	defer s.stop()
 	if code, body := s.get("/drain"); code != http.StatusServiceUnavailable || !strings.Contains(body, "the token is refused") {
 		t.Errorf("%d %s", code, body)
 	}
@@ -240,7 +246,8 @@ func TestReadyFollowsTheServers(t *testing.T) {
 	pod.Gates = nil
 	pod.ContainersReady, pod.NotReadyMessage = false, "containers with unready status: [web]"
 	w.kube.set(pod)
-	s := w.sidecar(tokenOf(pod), nil)
+	s := w.sidecar(tokenOf(pod), func(o *gatesidecar.Options) { o.DrainTimeout = time.Second }) // it stops without servers
+	defer s.stop()
 	ready := func(code int, want string) {
 		t.Helper()
 		consultest.Eventually(t, "/ready says "+want, func() error {

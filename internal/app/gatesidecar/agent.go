@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -81,7 +82,9 @@ func (a *agent) until(ctx context.Context, call call, tell func(outcome)) {
 		if told.done {
 			return
 		}
-		if ctx.Err() == nil { // what was waited for at the end says more than that it was the end
+		// What was waited for at the end says more than that it was the end,
+		// which may be heard of before our own clock says so.
+		if ended := status.Code(err) == codes.DeadlineExceeded && told.text != ""; !ended && ctx.Err() == nil {
 			say(outcome{text: problem(err)})
 		}
 		wait(ctx, retry)

@@ -29,6 +29,8 @@ import (
 type scripted struct {
 	node.UnimplementedNodeServer
 
+	says *node.Progress // before the end, if any
+
 	mu     sync.Mutex
 	script []error
 	tokens []string
@@ -39,6 +41,11 @@ func (s *scripted) Drain(_ *node.DrainRequest, stream grpc.ServerStreamingServer
 	defer s.mu.Unlock()
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	s.tokens = append(s.tokens, md.Get("authorization")...)
+	if s.says != nil {
+		if err := stream.Send(s.says); err != nil {
+			return err
+		}
+	}
 	err := s.script[0]
 	if len(s.script) > 1 {
 		s.script = s.script[1:]
@@ -156,6 +163,24 @@ func TestDrainEndsAtItsDeadline(t *testing.T) {
 				t.Errorf("answer and stop took %s", took)
 			}
 		})
+	}
+}
+
+// At the deadline the last words of the agent stay, whoever notices it first.
+func TestTheEndDoesNotHideTheReason(t *testing.T) {
+	s := &scripted{
+		says:   &node.Progress{Reason: "StillAtServers", Message: "the servers still give it"},
+		script: []error{status.Error(codes.DeadlineExceeded, "stream terminated")},
+	}
+	o := options(t, s.serve(t))
+	o.DrainTimeout = 500 * time.Millisecond
+	url, stop := start(t, o)
+	const want = "not confirmed out of service within 500ms: StillAtServers: the servers still give it, since "
+	if code, body := get(t, url+"/drain"); code != http.StatusServiceUnavailable || !strings.HasPrefix(body, want) {
+		t.Errorf("%d %s", code, body)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }
 
