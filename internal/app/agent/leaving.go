@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"fairway.dev/fairway/internal/drain"
@@ -75,6 +77,12 @@ func (p *publisher) standing(pod registration.PodState) drain.Standing {
 	}
 	for _, instance := range pod.Instances {
 		add(instance, false)
+	}
+	// Clients may be given an entry before its registration is done here.
+	for _, id := range slices.Sorted(maps.Keys(p.writes.underway)) {
+		if op := p.writes.underway[id]; op.Instance.Pod.UID == pod.Pod.UID {
+			add(op.Instance, false)
+		}
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -116,4 +117,17 @@ func withoutRenewals(writes []string) []string {
 		}
 	}
 	return rest
+}
+
+// An entry whose registration is not done yet may be given to clients already:
+// a pod that leaves is not out before it.
+func TestI1RegistrationUnderWayIsInService(t *testing.T) {
+	pod := service.PodRef{Namespace: "shop", Name: "web", UID: "uid"}
+	in := service.Instance{ID: service.InstanceID("web", pod), Name: "web", Pod: pod, Health: service.Passing}
+	p := &publisher{cluster: "c1", node: "n1", writes: newWrites(1)}
+	p.writes.underway[in.ID] = registration.Op{Kind: registration.Register, Instance: in}
+	s := p.standing(registration.PodState{Pod: pod, Terminating: true})
+	if len(s.Instances) != 1 || s.InService[in.ID] == "" {
+		t.Errorf("the pod stands as %+v", s)
+	}
 }
