@@ -44,7 +44,7 @@ func (c *Cluster) Stop(ctx context.Context, id string) (Undo, error) {
 const startTimeout = time.Minute
 
 // Start starts a process that has ended, just as it was started before, and returns when it takes
-// connections. A process that runs is not started again. What needs several processes, such as
+// connections, the API server when it is ready. A process that runs is not started again. What needs several processes, such as
 // Consul's leader, may take longer.
 func (c *Cluster) Start(ctx context.Context, id string) error {
 	p, err := c.Process(id)
@@ -59,6 +59,9 @@ func (c *Cluster) Start(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return c.awaitServers(ctx, id+" to answer", []*Process{p}, func(ctx context.Context) error {
+		if p.Name == apiServer {
+			return c.apiReady(ctx)
+		}
 		return c.connect(ctx, p)
 	})
 }

@@ -37,20 +37,13 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 		// A lab's data may be lost with the machine. Not waiting for the disk makes all of it faster.
 		"--unsafe-no-fsync",
 	}}
-	api := &Process{Host: controlPlane, Name: "kube-apiserver", Address: c.apiAddress(), Args: c.apiServerArgs()}
+	api := &Process{Host: controlPlane, Name: apiServer, Address: c.apiAddress(), Args: c.apiServerArgs()}
 	for _, p := range []*Process{etcd, api} {
 		if err := c.start(p); err != nil {
 			return err
 		}
 	}
-	kube, err := kubernetes.NewForConfig(c.RESTConfig())
-	if err != nil {
-		return err
-	}
-	err = c.awaitServers(ctx, "the API server", []*Process{api, etcd}, func(ctx context.Context) error {
-		return kube.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	})
-	if err != nil {
+	if err := c.awaitServers(ctx, "the API server", []*Process{api, etcd}, c.apiReady); err != nil {
 		return err
 	}
 	for _, p := range []*Process{c.controllerManager(), c.scheduler()} {
@@ -59,6 +52,16 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// apiReady asks the API server whether it is ready. One that only takes connections
+// refuses what others need to start, and they end.
+func (c *Cluster) apiReady(ctx context.Context) error {
+	kube, err := kubernetes.NewForConfig(c.RESTConfig())
+	if err != nil {
+		return err
+	}
+	return kube.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
 func (c *Cluster) apiServerArgs() []string {

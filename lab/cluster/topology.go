@@ -65,6 +65,7 @@ const (
 // Fixed host names. Nodes are n1, n2, …; see Topology.nodeNames.
 const (
 	controlPlane = "cp"
+	apiServer    = "kube-apiserver" // a process on it
 	clientHost   = "client"
 	switchName   = "sw"
 )
