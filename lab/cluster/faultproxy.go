@@ -83,9 +83,3 @@ func (c *Cluster) proxyFault(ctx context.Context, host, mode string) (Undo, erro
 		return fault.SetMode(ctx, c.proxyControl(host), fault.Off)
 	}, nil
 }
-
-// KubeletFaultMet returns how many requests have met the proxy of a node's kubelet since its mode was
-// last switched.
-func (c *Cluster) KubeletFaultMet(ctx context.Context, node string) (int, error) {
-	return fault.Met(ctx, c.proxyControl(node))
-}
