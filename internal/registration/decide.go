@@ -24,7 +24,9 @@ func Decide(in Input) Plan {
 	}
 
 	for _, entry := range in.Entries {
-		if entry.Cluster == in.Cluster && entry.Node == in.Node && entry.HasCheck {
+		w, wanted := d.wanted[entry.Instance.ID]
+		if wanted && entry.Cluster == in.Cluster && entry.Node == in.Node && entry.HasCheck &&
+			len(differences(entry.Instance, w.instance)) == 0 {
 			d.serving[entry.Instance.ID] = entry.Instance.Health
 		}
 	}
@@ -89,7 +91,7 @@ type decision struct {
 	in      Input
 	pods    map[string]PodState       // by UID
 	wanted  map[string]wish           // by instance ID; what has an entry is taken out
-	serving map[string]service.Health // of our own entries, by instance ID
+	serving map[string]service.Health // of our own entries that are as wanted but perhaps for this, by instance ID
 	plan    Plan
 }
 
@@ -169,7 +171,7 @@ func (d *decision) keep(entry Entry, pod PodState) {
 }
 
 // successor is the ID under which the pod wants the service of an entry and
-// that the registry does not hold in service yet. It is empty if there is nothing
+// that the registry does not yet hold in service just as the pod wants it. It is empty if there is nothing
 // to wait for, because the entry or its successor is not to serve anyway.
 func (d *decision) successor(entry Entry, pod PodState) string {
 	if entry.HasCheck && entry.Instance.Health == service.Critical {

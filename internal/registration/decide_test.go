@@ -192,6 +192,10 @@ func TestDecide(t *testing.T) {
 			"set-health | web@1 | passing | notes: passing",
 			"replaced | old_fairway_web_shop_pod-1_1 | kept until fairway_web_shop_pod-1_1 is in service, which the pod wants instead",
 		}},
+		{"replaced: kept until the other is where the pod is", pods{passing}, entries{entry(passing, "web", oldID), entry(passing, "web", otherPort)}, nil, []string{
+			"register | web@1 | passing | port differs: is 81, should be 80",
+			"replaced | old_fairway_web_shop_pod-1_1 | kept until fairway_web_shop_pod-1_1 is in service, which the pod wants instead",
+		}},
 		{"replaced: kept while another cluster has the ID", pods{passing}, entries{entry(passing, "web", oldID), entry(passing, "web", owner("c2", node))}, nil, []string{
 			"replaced | old_fairway_web_shop_pod-1_1 | kept until fairway_web_shop_pod-1_1 is in service, which the pod wants instead",
 		}},

@@ -64,6 +64,12 @@ func (c *cluster) fetch(context.Context) (Published, error) {
 	return Published{Issuer: issuer, Keys: json.RawMessage(`{"keys":[` + strings.Join(members, ",") + `]}`)}, nil
 }
 
+func (c *cluster) asks() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
+}
+
 func (c *cluster) change(edit func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -253,19 +259,19 @@ func TestRun(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- v.Run(ctx) }()
 		synctest.Wait()
-		if c.asked != 1 || v.Len() != 0 {
-			t.Errorf("at the start: asked %d times, %d keys", c.asked, v.Len())
+		if asked := c.asks(); asked != 1 || v.Len() != 0 {
+			t.Errorf("at the start: asked %d times, %d keys", asked, v.Len())
 		}
 		c.change(func() { c.down = false })
 		time.Sleep(firstRetry)
 		synctest.Wait()
-		if c.asked != 2 || v.Len() != 1 {
-			t.Errorf("after the first retry: asked %d times, %d keys", c.asked, v.Len())
+		if asked := c.asks(); asked != 2 || v.Len() != 1 {
+			t.Errorf("after the first retry: asked %d times, %d keys", asked, v.Len())
 		}
 		time.Sleep(2 * refreshEvery)
 		synctest.Wait()
-		if c.asked != 4 {
-			t.Errorf("asked %d times in %s", c.asked, 2*refreshEvery)
+		if asked := c.asks(); asked != 4 {
+			t.Errorf("asked %d times in %s", asked, 2*refreshEvery)
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
