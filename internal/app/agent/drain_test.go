@@ -68,6 +68,13 @@ func (w *world) sidecar(token string, edit func(*gatesidecar.Options)) *sidecar 
 	return s
 }
 
+// end is stop for tests that are not about it.
+func (s *sidecar) end() {
+	if err := s.stop(); err != nil {
+		s.w.t.Errorf("stop the sidecar: %v", err)
+	}
+}
+
 func tokenOf(pod service.Pod) string { return pod.Ref.String() + "/" + pod.Ref.UID }
 
 func (s *sidecar) get(path string) (int, string) {
@@ -98,7 +105,7 @@ func TestDrainIsProven(t *testing.T) {
 	w.kube.set(pod, webPod(2))
 	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
 	s := w.sidecar(tokenOf(pod), nil)
-	defer s.stop()
+	defer s.end()
 	for range 2 { // a second hook of the pod asks as well
 		code, body := s.get("/drain")
 		if got := w.atServers(); code != http.StatusOK || got["web-1"] != api.HealthCritical || got["web-2"] != api.HealthPassing {
@@ -131,7 +138,7 @@ func TestDrainOfEntriesNoLongerDeclared(t *testing.T) {
 	bad.Annotations = map[string]string{"fairway.dev/service-names": "we_b!"}
 	w.kube.set(bad)
 	s := w.sidecar(tokenOf(bad), nil)
-	defer s.stop()
+	defer s.end()
 	if code, body := s.get("/drain"); code != http.StatusOK || !strings.Contains(body, "web (index ") {
 		t.Errorf("%d %s", code, body)
 	}
@@ -152,7 +159,7 @@ func TestI7DrainWithoutServersSaysSo(t *testing.T) {
 	w.consul.Server.Stop()
 
 	s := w.sidecar(tokenOf(pod), func(o *gatesidecar.Options) { o.DrainTimeout = 3 * time.Second })
-	defer s.stop()
+	defer s.end()
 	start := time.Now()
 	code, body := s.get("/drain")
 	if took := time.Since(start); took > 6*time.Second {
@@ -163,11 +170,14 @@ func TestI7DrainWithoutServersSaysSo(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 	t.Log(body)
+	if _, events := w.kube.seen(); !slices.Contains(events, "Warning web-1 DrainNotConfirmed") {
+		t.Errorf("events: %v", events)
+	}
 
 	w.consul.Server.Start()
 	w.consul.WaitReady()
 	patient := w.sidecar(tokenOf(pod), nil)
-	defer patient.stop()
+	defer patient.end()
 	if code, body := patient.get("/drain"); code != http.StatusOK {
 		t.Errorf("with the servers: %d %s", code, body)
 	}
@@ -187,7 +197,7 @@ func TestDrainSurvivesARestartOfTheAgent(t *testing.T) {
 	w.consul.Server.Stop()
 	at := w.grpc
 	s := w.sidecar(tokenOf(pod), nil)
-	defer s.stop()
+	defer s.end()
 	type answer struct {
 		code int
 		body string
@@ -224,7 +234,7 @@ func TestI8OtherTokenIsRefused(t *testing.T) {
 	w.kube.set(webPod(1))
 	w.eventually(map[string]string{"web-1": api.HealthPassing})
 	s := w.sidecar("not-a-token", func(o *gatesidecar.Options) { o.DrainTimeout = time.Second })
-	defer s.stop()
+	defer s.end()
 	if code, body := s.get("/drain"); code != http.StatusServiceUnavailable || !strings.Contains(body, "the token is refused") {
 		t.Errorf("%d %s", code, body)
 	}
@@ -247,7 +257,7 @@ func TestReadyFollowsTheServers(t *testing.T) {
 	pod.ContainersReady, pod.NotReadyMessage = false, "containers with unready status: [web]"
 	w.kube.set(pod)
 	s := w.sidecar(tokenOf(pod), func(o *gatesidecar.Options) { o.DrainTimeout = time.Second }) // it stops without servers
-	defer s.stop()
+	defer s.end()
 	ready := func(code int, want string) {
 		t.Helper()
 		consultest.Eventually(t, "/ready says "+want, func() error {

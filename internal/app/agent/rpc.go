@@ -31,6 +31,7 @@ const katalogWait = 15 * time.Second
 // podServers opens the ports at which pods ask, and returns what serves them.
 // The calls under way end with ctx, and are made again to the next process.
 func (a *Agent) podServers(ctx context.Context, waits *waits) ([]part, error) {
+	waits.stopping = ctx.Done()
 	var parts []part
 	if a.opts.GRPCListen != "" {
 		serve, err := a.serveGRPC(ctx, "grpc", a.opts.GRPCListen, func(s *grpc.Server) {
@@ -118,10 +119,7 @@ func (s *nodeServer) caller(ctx context.Context) (service.PodRef, error) {
 
 // sender tells a caller what is waited for.
 func sender(stream grpc.ServerStreamingServer[node.Progress]) func(progress) error {
-	until := time.Now().Add(longestWait)
-	if deadline, ok := stream.Context().Deadline(); ok && deadline.Before(until) {
-		until = deadline
-	}
+	until := waitUntil(stream.Context())
 	return func(p progress) error {
 		return stream.Send(&node.Progress{
 			Done: p.done, Reason: p.reason, Message: p.text,

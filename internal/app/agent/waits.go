@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -19,6 +18,9 @@ const (
 	longestWait = 10 * time.Minute
 	// recheck is how often a wait looks anew without being told of a change.
 	recheck = 5 * time.Second
+	// answerTime is how long before the caller's deadline a wait ends, so that
+	// its answer still arrives. It is a tenth of the time at most.
+	answerTime = 200 * time.Millisecond
 )
 
 // waits answers pods that ask about themselves: may I be sent requests, may I
@@ -31,6 +33,8 @@ type waits struct {
 	writer  podWriter
 	log     *slog.Logger
 	metrics *metrics
+	// stopping is closed when this process stops, which callers outlive.
+	stopping <-chan struct{}
 }
 
 // progress is what a call waits for, or that it has come.
@@ -78,22 +82,23 @@ func (w *waits) drain(ctx context.Context, pod service.PodRef, tell func(progres
 		w.metrics.drains.WithLabelValues("out").Inc()
 		w.metrics.drainSeconds.Observe(took.Seconds())
 		w.log.Info("a pod is out of service", "pod", pod.String(), "uid", pod.UID, "took", took.Round(time.Millisecond).String(), "proof", p.text)
-	case outOfTime(ctx, err):
+	case w.stops():
+		w.metrics.drains.WithLabelValues("broken-off").Inc()
+	default: // in time, or the pod was killed before
 		w.metrics.drains.WithLabelValues("not-confirmed").Inc()
 		w.log.Warn("a pod was not confirmed out of service in time", "pod", pod.String(), "uid", pod.UID, "reason", p.reason, "detail", p.text)
 		w.writer.Warn(pod, "DrainNotConfirmed", "not confirmed out of service after "+took.Round(time.Second).String()+": "+p.text)
-	default: // the caller has gone, or this process stops
-		w.metrics.drains.WithLabelValues("broken-off").Inc()
 	}
 	return p, err
 }
 
-// outOfTime tells whether a wait ended because its caller's time was over. Such
-// a caller hangs up, which may be heard a moment before our own clock says so.
-func outOfTime(ctx context.Context, err error) bool {
-	deadline, ok := ctx.Deadline()
-	return errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, context.Canceled) && ok && time.Until(deadline) < time.Second
+func (w *waits) stops() bool {
+	select {
+	case <-w.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // reachable waits until the servers give every instance of the pod to clients,
@@ -155,6 +160,16 @@ func (w *waits) prove(ctx context.Context, instances []service.Instance) map[str
 	return proofs
 }
 
+// waitUntil is the end of a wait for a caller.
+func waitUntil(ctx context.Context) time.Time {
+	now := time.Now()
+	deadline, ok := ctx.Deadline()
+	if longest := now.Add(longestWait); !ok || deadline.After(longest) {
+		return longest
+	}
+	return deadline.Add(-min(answerTime, deadline.Sub(now)/10))
+}
+
 // wait looks until what is waited for has come, cannot come, or ctx ends. It
 // looks anew when the publisher has made a pass, and asks the servers when what
 // it sees needs proof, as often as the core says.
@@ -164,7 +179,7 @@ func (w *waits) wait(
 	ask func(context.Context, []service.Instance) map[string]gate.Proof,
 	tell func(progress) error,
 ) (progress, error) {
-	ctx, cancel := context.WithTimeout(ctx, longestWait)
+	ctx, cancel := context.WithDeadline(ctx, waitUntil(ctx))
 	defer cancel()
 	var (
 		told     progress
