@@ -104,25 +104,26 @@ func (s *PodSource) answered(err error) {
 // Confirm asks the API server whether the pod still exists. Gone means proven:
 // by a quorum read that finds no pod of that name, or one with another UID.
 // Everything else, such as a 404 that is not the API server's own, is not proof.
-func Confirm(ctx context.Context, client kubernetes.Interface, ref service.PodRef) (gone bool, why string, err error) {
+func Confirm(ctx context.Context, client kubernetes.Interface, ref service.PodRef) (found *service.Pod, why string, err error) {
 	// No resourceVersion: the answer must be as of now, not from a cache.
 	pod, err := client.CoreV1().Pods(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	return judge(ref, pod, err)
 }
 
 // judge reads the answer to a GET of a pod.
-func judge(ref service.PodRef, pod *corev1.Pod, err error) (gone bool, why string, _ error) {
+func judge(ref service.PodRef, pod *corev1.Pod, err error) (found *service.Pod, why string, _ error) {
 	switch {
 	case err == nil && (pod.Name != ref.Name || pod.Namespace != ref.Namespace || pod.UID == ""):
-		return false, "", fmt.Errorf("get pod %s: the answer is not that pod", ref)
+		return nil, "", fmt.Errorf("get pod %s: the answer is not that pod", ref)
 	case err == nil && string(pod.UID) != ref.UID:
-		return true, whyReplaced, nil
+		return nil, whyReplaced, nil
 	case err == nil:
-		return false, "", nil
+		there := Pod(pod)
+		return &there, "", nil
 	case isNotFound(err, ref.Name):
-		return true, whyNotFound, nil
+		return nil, whyNotFound, nil
 	}
-	return false, "", fmt.Errorf("get pod %s: %w", ref, err)
+	return nil, "", fmt.Errorf("get pod %s: %w", ref, err)
 }
 
 // isNotFound tells whether err is the API server's own statement that there is

@@ -46,7 +46,8 @@ func TestJudge(t *testing.T) {
 		"no connection":               {err: errors.New("connection refused"), fail: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			gone, why, err := judge(ref, c.pod, c.err)
+			found, why, err := judge(ref, c.pod, c.err)
+			gone := err == nil && found == nil
 			if gone != c.gone || (err != nil) != c.fail || gone != (why != "") {
 				t.Errorf("gone %v because %q, error %v", gone, why, err)
 			}

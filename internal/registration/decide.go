@@ -134,24 +134,33 @@ func (d *decision) unwanted(entry Entry) {
 	successor := d.successor(entry, pod)
 	switch {
 	case gone:
-		d.leave(entry, "pod is gone: "+proof)
+		d.leave(entry, "pod is gone: "+proof, removalOf(PodGone, entry, pod, present))
 	case !present && uid == "":
 		d.hold(entry, "the entry names no pod UID, so nothing can prove that its pod is gone")
 	case !present:
 		d.hold(entry, fmt.Sprintf("pod %s (UID %s) is not on the list, and nothing proves that it is gone",
 			entry.Instance.Pod, uid))
 	case pod.Ended:
-		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"))
+		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"), "")
 	case pod.Incomplete:
 		d.keep(entry, pod)
 	case successor != "":
 		d.plan.Replaced = append(d.plan.Replaced, Held{Entry: entry,
 			Reason: fmt.Sprintf("kept until %s is in service, which the pod wants instead", successor)})
 	case slices.ContainsFunc(pod.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
-		d.leave(entry, fmt.Sprintf("the pod wants service %q under another ID now", entry.Instance.Name))
+		d.leave(entry, fmt.Sprintf("the pod wants service %q under another ID now", entry.Instance.Name), "")
 	default:
-		d.leave(entry, fmt.Sprintf("the pod does not declare service %q any more", entry.Instance.Name))
+		d.leave(entry, fmt.Sprintf("the pod does not declare service %q any more", entry.Instance.Name),
+			removalOf(Undeclared, entry, pod, present))
 	}
+}
+
+// removalOf is kind if the entry is in service, and its pod has not left itself.
+func removalOf(kind Removal, entry Entry, pod PodState, present bool) Removal {
+	if !entry.inService() || present && pod.Health == service.Critical {
+		return ""
+	}
+	return kind
 }
 
 // keep leaves an entry as it is, but for its health.
@@ -197,17 +206,19 @@ func (d *decision) follow(entry Entry, instance service.Instance) {
 
 // leave takes an entry out in two passes: critical now, removed when the
 // registry is seen to hold it critical.
-func (d *decision) leave(entry Entry, reason string) {
+func (d *decision) leave(entry Entry, reason string, removal Removal) {
 	instance := entry.Instance
 	instance.Health, instance.Notes = service.Critical, reason
+	op := Op{Instance: instance, Reason: reason, Removal: removal}
 	switch {
 	case !entry.HasCheck: // there is nothing yet that could be critical
-		d.op(Register, instance, reason+"; "+noCheck)
+		op.Kind, op.Reason = Register, reason+"; "+noCheck
 	case entry.Instance.Health != service.Critical:
-		d.op(SetHealth, instance, reason)
+		op.Kind = SetHealth
 	default:
-		d.op(Deregister, instance, reason)
+		op.Kind = Deregister
 	}
+	d.plan.Ops = append(d.plan.Ops, op)
 }
 
 func (d *decision) hold(entry Entry, reason string) {

@@ -19,7 +19,8 @@
 //     the registry holds that one in service.
 //
 // What leaves turns critical first and is removed by a later pass, which must
-// have seen it critical in the registry (I4). A world at rest is reached in two
+// have seen it critical in the registry (I4). [Breaker] holds back what would
+// leave in a mass because of what is said of its pods. A world at rest is reached in two
 // passes, in three if an entry is replaced.
 package registration
 
@@ -99,7 +100,19 @@ type Op struct {
 	Kind     Kind
 	Instance service.Instance // with the Health that the entry is to have
 	Reason   string
+	// Removal is set if the op takes an entry out of service whose pod has not
+	// said itself that it leaves, because of what is said of the pod.
+	Removal Removal
 }
+
+// Removal says why an entry is taken out of service.
+type Removal string
+
+// The kinds of Removal.
+const (
+	PodGone    Removal = "gone"       // its pod is proven gone
+	Undeclared Removal = "undeclared" // its pod does not declare the service any more
+)
 
 // Held is an entry that stays although no pod asks for it under that ID, and
 // why.
@@ -117,6 +130,8 @@ type Plan struct {
 	Held []Held
 	// Replaced are entries that stay until others of their pods are in service.
 	Replaced []Held
+	// Frozen are removals that wait for more evidence; see [Breaker].
+	Frozen []Frozen
 	// Foreign counts entries of other clusters and nodes. They are not touched.
 	Foreign int
 	// Refused says, by instance ID, why an instance cannot be registered: its

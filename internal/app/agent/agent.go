@@ -33,6 +33,8 @@ import (
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/internal/tokens"
 )
 
@@ -252,11 +254,16 @@ func (a *Agent) loops() loops {
 	}
 	confirmer := &confirmer{
 		source: o.source, log: a.log.With("component", "confirmer"),
-		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(),
+		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(), answer: board.reassert,
+		answers: map[string]registration.Answer{},
 	}
 	publisher := &publisher{
 		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, checkTTL: checkTTL,
-		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
+		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board,
+		breaker: &breaker{
+			maxShare: a.opts.MaxRemovalShare, self: service.PodRef{Namespace: a.opts.PodNamespace, Name: a.opts.PodName},
+			source: o.source, evidence: confirmer, writer: o.writer, board: board, log: a.log.With("component", "breaker"), metrics: metrics,
+		},
 		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}
 	gatekeeper := &gatekeeper{

@@ -32,6 +32,8 @@ type board struct {
 	mu sync.Mutex
 	// blocked is why nothing can be published at all; empty if it can.
 	blocked string
+	// frozen says what removals wait, empty if none does.
+	frozen  string
 	held    map[string]service.Health
 	refused map[string]string
 	// changes counts, by instance ID, the beginnings and ends of writes.
@@ -60,6 +62,20 @@ func newBoard() *board {
 		left:      map[string]time.Time{},
 		turn:      make(chan struct{}),
 	}
+}
+
+// freeze notes what removals wait, empty if none does.
+func (b *board) freeze(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.frozen = text
+}
+
+// freezes says what removals wait, empty if none does.
+func (b *board) freezes() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.frozen
 }
 
 // block notes why nothing can be published, empty if it can, and tells whether

@@ -3,11 +3,13 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
@@ -20,17 +22,21 @@ const (
 )
 
 // confirmer looks for proof that pods are gone whose entries are held for the
-// lack of it. It is a loop of its own, because the API server may be slow to
-// answer and the publisher must not wait for that.
+// lack of it, and asks a second time where removals are frozen. It is a loop of
+// its own, because the API server may be slow to answer and the publisher must
+// not wait for that.
 type confirmer struct {
 	source  podSource
+	answer  trigger // wakes the publisher
 	log     *slog.Logger
 	metrics *metrics
 	pulse   *pulse
 	wake    trigger
 
 	mu   sync.Mutex
-	held map[service.PodRef]bool
+	open map[service.PodRef]time.Time // the pods to ask about, and not before when
+	// answers are the last ones about those pods, by UID.
+	answers map[string]registration.Answer
 
 	asked map[service.PodRef]*question // the loop's own
 }
@@ -41,20 +47,41 @@ type question struct {
 	wait time.Duration
 }
 
-// hold replaces the entries that wait for proof.
-func (c *confirmer) hold(held []registration.Held) {
-	pods := make(map[service.PodRef]bool, len(held))
-	for _, h := range held {
-		if pod := h.Entry.Instance.Pod; pod.UID != "" && pod.Name != "" && pod.Namespace != "" {
-			pods[pod] = true
+// await replaces what is waited for.
+func (c *confirmer) await(held []registration.Held, frozen []registration.Frozen) {
+	open := make(map[service.PodRef]time.Time, len(held)+len(frozen))
+	add := func(pod service.PodRef, from time.Time) {
+		if pod.UID != "" && pod.Name != "" && pod.Namespace != "" {
+			open[pod] = from
 		}
+	}
+	for _, f := range frozen {
+		add(f.Op.Instance.Pod, f.Since.Add(registration.AskAfter))
+	}
+	for _, h := range held {
+		add(h.Entry.Instance.Pod, time.Time{})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held = pods
-	if len(pods) > 0 {
+	c.open = open
+	maps.DeleteFunc(c.answers, func(uid string, _ registration.Answer) bool {
+		for pod := range open {
+			if pod.UID == uid {
+				return false
+			}
+		}
+		return true
+	})
+	if len(open) > 0 {
 		c.wake.fire()
 	}
+}
+
+// answered returns the last answers about what is waited for, by UID.
+func (c *confirmer) answered() map[string]registration.Answer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.answers)
 }
 
 // run works until ctx ends.
@@ -106,17 +133,22 @@ func (c *confirmer) due(now time.Time) []service.PodRef {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for pod := range c.asked {
-		if !c.held[pod] {
+		if _, open := c.open[pod]; !open {
 			delete(c.asked, pod)
 		}
 	}
 	var due []service.PodRef
-	for pod := range c.held {
+	for pod, from := range c.open {
 		q := c.asked[pod]
 		if q == nil {
 			q = &question{wait: confirmFirst}
 			c.asked[pod] = q
-			c.log.Info("an entry is kept: its pod is not on the list, and nothing proves that it is gone", "pod", pod.String(), "uid", pod.UID)
+			if from.IsZero() {
+				c.log.Info("an entry is kept: its pod is not on the list, and nothing proves that it is gone", "pod", pod.String(), "uid", pod.UID)
+			}
+		}
+		if q.next.Before(from) { // asked before, but that does not count
+			q.next, q.wait = from, confirmFirst
 		}
 		if now.Before(q.next) {
 			continue
@@ -131,15 +163,25 @@ func (c *confirmer) due(now time.Time) []service.PodRef {
 func (c *confirmer) confirm(ctx context.Context, pod service.PodRef) {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	gone, why, err := c.source.Confirm(ctx, pod)
+	answer := registration.Answer{Asked: time.Now()}
+	found, why, err := c.source.Confirm(ctx, pod)
 	switch {
 	case err != nil:
 		c.metrics.confirmations.WithLabelValues("unknown").Inc()
 		c.log.Debug("whether a pod is gone could not be found out", "pod", pod.String(), "err", err)
-	case gone:
+		return
+	case found == nil:
+		answer.Gone = true
 		c.metrics.confirmations.WithLabelValues("gone").Inc()
 		c.log.Info("a pod is proven gone", "pod", pod.String(), "uid", pod.UID, "reason", why)
 	default:
+		answer.Declares = annotation.Parse(*found).Services
 		c.metrics.confirmations.WithLabelValues("present").Inc()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.open[pod]; open {
+		c.answers[pod.UID] = answer
+		c.answer.fire()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +18,7 @@ import (
 //   - /healthz fails if a loop does not turn, which a restart may help. It does
 //     not fail because Consul or the API server is away, which it does not.
 //   - /readyz fails while nothing can be published. It also describes where the
-//     pods come from.
+//     pods come from, and what removals are frozen.
 func handler(ctx context.Context, gatherer prometheus.Gatherer, board *board, describe func(time.Time) string, pulses []*pulse) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
@@ -35,7 +36,7 @@ func handler(ctx context.Context, gatherer prometheus.Gatherer, board *board, de
 			answer(w, "stopping", "")
 			return
 		}
-		answer(w, board.why(), describe(time.Now()))
+		answer(w, board.why(), strings.TrimSpace(describe(time.Now())+"\n"+board.freezes()))
 	})
 	return mux
 }

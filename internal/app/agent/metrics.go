@@ -28,6 +28,7 @@ type metrics struct {
 	conditionWrites  *prometheus.CounterVec
 	audits           *prometheus.CounterVec
 	differing        prometheus.Gauge
+	frozen           prometheus.Gauge
 	drainWaiting     *prometheus.GaugeVec
 	drains           *prometheus.CounterVec
 	drainSeconds     prometheus.Histogram
@@ -68,6 +69,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairway_audits_total", Help: "Comparisons of what the servers hold with what the registry holds for them, by result."}, []string{"result"}),
 		differing: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fairway_entries_differing", Help: "Entries that the servers did not hold as the registry does when they were last compared."}),
+		frozen: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairway_removals_frozen", Help: "Removals that wait for more evidence, because there are too many at once."}),
 		conditionWrites: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_condition_writes_total", Help: "Writes of pod conditions by result."}, []string{"result"}),
 		drainWaiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -81,7 +84,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	reg.MustRegister(m.synced, m.pods, m.entries, m.ops, m.opSeconds, m.passSeconds, m.observeFailures,
 		m.confirmations, m.annotationErrors, m.gateWaiting, m.gateOpened, m.gateWaitSeconds, m.proofs, m.conditionWrites,
-		m.audits, m.differing, m.drainWaiting, m.drains, m.drainSeconds, m.callsRefused)
+		m.audits, m.differing, m.frozen, m.drainWaiting, m.drains, m.drainSeconds, m.callsRefused)
 	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister, renew, push} {
 		m.ops.WithLabelValues(string(kind), resultOK)
 		m.ops.WithLabelValues(string(kind), resultError)

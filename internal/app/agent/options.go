@@ -31,6 +31,9 @@ type Options struct {
 	ConsulCertFile        string
 	ConsulKeyFile         string
 
+	// PodNamespace and PodName name the agent's own pod; empty if it is in none.
+	PodNamespace, PodName string
+
 	Kubeconfig string // empty: the pod's own service account
 
 	PodSource      string // auto, podsapi, informer or kubelet
@@ -45,6 +48,8 @@ type Options struct {
 
 	CheckTTL time.Duration
 	Resync   time.Duration
+	// MaxRemovalShare, from 0 to 1; see registration.Evidence.
+	MaxRemovalShare float64
 
 	LogFormat string // text or json
 	LogLevel  slog.Level
@@ -64,12 +69,15 @@ func Default() Options {
 		NodeName:              os.Getenv("NODE_NAME"),
 		Registry:              RegistryAgent,
 		NodeAddress:           os.Getenv("NODE_IP"),
+		PodNamespace:          os.Getenv("POD_NAMESPACE"),
+		PodName:               os.Getenv("POD_NAME"),
 		ConsulAddress:         "http://127.0.0.1:8500",
 		ConsulBearerTokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
 		Listen:                ":9980",
 		GRPCListen:            ":9981",
 		CheckTTL:              agentapi.DefaultCheckTTL,
 		Resync:                10 * time.Second,
+		MaxRemovalShare:       0.5,
 		LogFormat:             "json",
 		LogLevel:              slog.LevelInfo,
 		PodSource:             sourceAuto,
@@ -113,6 +121,8 @@ func (o Options) Validate() error {
 		check(err == nil || a.address == "" && a.flag != "--listen", "%s %q: must be host:port or :port", a.flag, a.address)
 	}
 	check(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
+	check(o.MaxRemovalShare >= 0 && o.MaxRemovalShare <= 1, "--max-removal-share %v: must be from 0 to 1", o.MaxRemovalShare)
+	check((o.PodName == "") == (o.PodNamespace == ""), "--pod-name and --pod-namespace go together")
 	check(o.Resync >= time.Second, "--resync %s: must be 1s or more", o.Resync)
 	check(o.LogFormat == "text" || o.LogFormat == "json", "--log-format %q: must be text or json", o.LogFormat)
 	return errors.Join(errs...)

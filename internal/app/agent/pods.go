@@ -46,7 +46,7 @@ type nodePods struct {
 	needsLive bool
 	// watchRestarts tells of restarts of the kubelet; nil if they do not matter.
 	watchRestarts func(ctx context.Context, restarted func()) error
-	confirm       func(ctx context.Context, pod service.PodRef) (gone bool, why string, err error)
+	confirm       func(ctx context.Context, pod service.PodRef) (found *service.Pod, why string, err error)
 	log           *slog.Logger
 
 	restarts trigger
@@ -65,7 +65,7 @@ func newNodePods(opts Options, clientset kubernetes.Interface, log *slog.Logger)
 		watchRestarts: func(ctx context.Context, restarted func()) error {
 			return kubelet.WatchRestarts(ctx, kubelet.HealthAddress, restarted)
 		},
-		confirm: func(ctx context.Context, pod service.PodRef) (bool, string, error) {
+		confirm: func(ctx context.Context, pod service.PodRef) (*service.Pod, string, error) {
 			return kube.Confirm(ctx, clientset, pod)
 		},
 		log: log, restarts: newTrigger(),
@@ -234,13 +234,30 @@ func (n *nodePods) Gone(keep map[string]bool) map[string]string {
 	return gone
 }
 
-// Confirm asks the API server whether the pod is gone, and keeps the proof.
-func (n *nodePods) Confirm(ctx context.Context, pod service.PodRef) (bool, string, error) {
-	gone, why, err := n.confirm(ctx, pod)
-	if gone {
+// Running returns, by UID, the pods that a kubelet which answers runs.
+func (n *nodePods) Running() map[string]bool {
+	if n.live == nil {
+		return nil
+	}
+	state := n.live.State()
+	if !state.Live || !state.Synced {
+		return nil
+	}
+	running := make(map[string]bool, len(state.Pods))
+	for _, pod := range state.Pods {
+		health, _ := pod.Pod.Status()
+		running[pod.Pod.Ref.UID] = health != service.Critical
+	}
+	return running
+}
+
+// Confirm asks the API server for the pod, and keeps the proof that it is gone.
+func (n *nodePods) Confirm(ctx context.Context, pod service.PodRef) (*service.Pod, string, error) {
+	found, why, err := n.confirm(ctx, pod)
+	if err == nil && found == nil {
 		n.base.Prove(pod.UID, why)
 	}
-	return gone, why, err
+	return found, why, err
 }
 
 // Describe says in words what the sources are and how far they can be relied

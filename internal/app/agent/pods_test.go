@@ -44,8 +44,11 @@ func startPods(t *testing.T, needsLive bool) (n *nodePods, live, base *kube.Stor
 	live, base = kube.NewStore(), kube.NewStore()
 	n = &nodePods{
 		live: &source{sourcePodsAPI, idle, live}, base: source{sourceInformer, idle, base}, needsLive: needsLive,
-		confirm: func(_ context.Context, pod service.PodRef) (bool, string, error) {
-			return pod.UID == "gone", "there is none", nil
+		confirm: func(_ context.Context, pod service.PodRef) (*service.Pod, string, error) {
+			if pod.UID == "gone" {
+				return nil, "there is none", nil
+			}
+			return &service.Pod{Ref: pod}, "", nil
 		},
 		log: slog.New(slog.DiscardHandler), restarts: newTrigger(),
 	}
@@ -154,8 +157,8 @@ func TestPodsGone(t *testing.T) {
 			t.Errorf("shown (-want +got):\n%s", diff)
 		}
 		for uid, want := range map[string]bool{"gone": true, "there": false} {
-			if gone, _, err := n.Confirm(t.Context(), service.PodRef{UID: uid}); gone != want || err != nil {
-				t.Errorf("%s: gone %v, %v", uid, gone, err)
+			if found, _, err := n.Confirm(t.Context(), service.PodRef{UID: uid}); (found == nil) != want || err != nil {
+				t.Errorf("%s: found %v, %v", uid, found, err)
 			}
 		}
 		every := map[string]bool{"early": true, "late": true, "ended": true, "deleted": true, "gone": true, "there": true}

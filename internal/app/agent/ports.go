@@ -19,9 +19,13 @@ type podSource interface {
 	// Gone returns, by UID, what proves that pods no longer exist. It may
 	// forget those that are not in keep.
 	Gone(keep map[string]bool) map[string]string
-	// Confirm looks for proof that the pod no longer exists, and adds it to
-	// Gone. An error means that it could not be found out.
-	Confirm(ctx context.Context, pod service.PodRef) (gone bool, why string, err error)
+	// Running returns, by UID, the pods that the node's kubelet runs and calls
+	// neither ended nor unready; nil if it does not say.
+	Running() map[string]bool
+	// Confirm asks for the pod as it is now. If it is none any more, found is nil,
+	// why is the proof, and Gone has it from now on. An error means that it could
+	// not be found out.
+	Confirm(ctx context.Context, pod service.PodRef) (found *service.Pod, why string, err error)
 }
 
 // registry holds the node's entries.

@@ -35,7 +35,7 @@ type publisher struct {
 	changed  <-chan struct{}
 	registry registry
 	board    *board
-	held     func([]registration.Held) // takes what waits for proof
+	breaker  *breaker
 	log      *slog.Logger
 	metrics  *metrics
 	pulse    *pulse
@@ -95,9 +95,8 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 		return wait
 	}
 	input := p.input(pods)
-	plan := registration.Decide(input)
+	plan := p.breaker.restrain(registration.Decide(input), input, pods, start)
 	p.count(input, plan)
-	p.held(plan.Held)
 	next := p.launch(ctx, plan, start)
 	p.board.stand(p.leaving(input.Pods))
 	p.metrics.passSeconds.Observe(time.Since(start).Seconds())

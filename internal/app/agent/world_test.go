@@ -88,17 +88,23 @@ func (k *kubeSide) Gone(map[string]bool) map[string]string {
 	return maps.Clone(k.gone)
 }
 
-func (k *kubeSide) Confirm(_ context.Context, pod service.PodRef) (gone bool, why string, err error) {
+// Running has no kubelet to ask.
+func (k *kubeSide) Running() map[string]bool { return nil }
+
+func (k *kubeSide) Confirm(_ context.Context, pod service.PodRef) (found *service.Pod, why string, err error) {
 	k.change(func() {
 		switch {
 		case k.apiDown:
 			err = fmt.Errorf("no answer about %s", pod)
 		case !k.exists[pod.UID]:
-			gone, why = true, "no such pod"
+			why = "no such pod"
 			k.gone[pod.UID] = why
+		default:
+			there := k.pods[pod.UID]
+			found = &there
 		}
 	})
-	return gone, why, err
+	return found, why, err
 }
 
 func (k *kubeSide) SetCondition(_ context.Context, pod service.Pod, kind string, want service.Condition) error {
@@ -188,6 +194,7 @@ func (w *world) start() {
 	w.t.Helper()
 	opts := Default()
 	opts.ClusterID, opts.NodeName, opts.Listen, opts.Resync = "east", "n1", "127.0.0.1:0", time.Second
+	opts.PodNamespace, opts.PodName = "fairway", "agent"
 	opts.Registry, opts.NodeAddress = w.registry, "198.18.0.21"
 	opts.ConsulAddress = w.consul.Node().Address
 	_, opts.ConsulTokenFile = w.consul.Node().FairwayClient(w.token)

@@ -99,11 +99,15 @@ func (m *memory) writes() []string {
 func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
 	m.entries = map[string]registration.Entry{}
+	log, metrics, board := slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry()), newBoard()
 	p := &publisher{
 		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour,
-		source: pods, changed: pods.Subscribe(), registry: m, board: newBoard(),
-		held: func([]registration.Held) {}, log: slog.New(slog.DiscardHandler),
-		metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("publisher", stuckAfter),
+		source: pods, changed: pods.Subscribe(), registry: m, board: board,
+		breaker: &breaker{
+			maxShare: 0.5, source: pods, writer: pods, evidence: &confirmer{wake: newTrigger()},
+			board: board, log: log, metrics: metrics,
+		},
+		log: log, metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
