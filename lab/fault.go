@@ -137,7 +137,7 @@ func otherFaults() []faultVerb {
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				return lab.Unready(ctx, args[0])
 			}},
-		{"api MODE", "Make the API server answer service accounts with 403, 500, garbage, empty or hang", 1,
+		{"api MODE", "Make the API server answer service accounts with 403, 500, garbage, empty, elsewhere or hang", 1,
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				return lab.APIFault(ctx, args[0])
 			}},

@@ -105,6 +105,16 @@ func (s *Store) Prove(uid, why string) {
 	s.notify()
 }
 
+// Disprove forgets what proved that a pod is gone: it was found after that.
+func (s *Store) Disprove(uid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, proven := s.gone[uid]; proven {
+		delete(s.gone, uid)
+		s.notify()
+	}
+}
+
 // Add takes in a pod that the watch shows for the first time.
 func (s *Store) Add(object any) error { return s.Update(object) }
 

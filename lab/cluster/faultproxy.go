@@ -55,7 +55,7 @@ func (c *Cluster) startProxy(ctx context.Context, h *Host, cert string, listen [
 func (c *Cluster) proxyControl(host string) string { return c.path(host, faultProxy+".sock") }
 
 // APIFault makes the API server, as clients with a service account see it, answer in one of the modes
-// of package fault: 403, 500, garbage, empty or hang.
+// of package fault: 403, 500, garbage, empty, elsewhere or hang.
 func (c *Cluster) APIFault(ctx context.Context, mode string) (Undo, error) {
 	return c.proxyFault(ctx, controlPlane, mode)
 }

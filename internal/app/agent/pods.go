@@ -251,11 +251,16 @@ func (n *nodePods) Running() map[string]bool {
 	return running
 }
 
-// Confirm asks the API server for the pod, and keeps the proof that it is gone.
+// Confirm asks the API server for the pod, and keeps the proof that it is gone,
+// or drops an earlier one of the API server's if it is not.
 func (n *nodePods) Confirm(ctx context.Context, pod service.PodRef) (*service.Pod, string, error) {
 	found, why, err := n.confirm(ctx, pod)
-	if err == nil && found == nil {
+	switch {
+	case err != nil:
+	case found == nil:
 		n.base.Prove(pod.UID, why)
+	default:
+		n.base.Disprove(pod.UID)
 	}
 	return found, why, err
 }

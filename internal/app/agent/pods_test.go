@@ -161,6 +161,11 @@ func TestPodsGone(t *testing.T) {
 				t.Errorf("%s: found %v, %v", uid, found, err)
 			}
 		}
+		must(t, base.Replace([]any{late, apiPod("there", true, time.Now())}, ""))
+		base.End(service.PodRef{Namespace: "shop", Name: "there", UID: "there"}, "it was deleted, they said")
+		if found, _, err := n.Confirm(t.Context(), service.PodRef{UID: "there"}); found == nil || err != nil {
+			t.Errorf("found %v, %v", found, err)
+		}
 		every := map[string]bool{"early": true, "late": true, "ended": true, "deleted": true, "gone": true, "there": true}
 		want := map[string]string{"early": "another pod has its name", "ended": "it has ended", "deleted": "it was deleted", "gone": "there is none"}
 		if diff := cmp.Diff(want, n.Gone(every)); diff != "" {

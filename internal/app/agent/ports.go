@@ -23,8 +23,8 @@ type podSource interface {
 	// neither ended nor unready; nil if it does not say.
 	Running() map[string]bool
 	// Confirm asks for the pod as it is now. If it is none any more, found is nil,
-	// why is the proof, and Gone has it from now on. An error means that it could
-	// not be found out.
+	// why is the proof, and Gone has it from now on; else Gone does not have what
+	// said so before. An error means that it could not be found out.
 	Confirm(ctx context.Context, pod service.PodRef) (found *service.Pod, why string, err error)
 }
 

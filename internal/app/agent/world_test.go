@@ -101,7 +101,9 @@ func (k *kubeSide) Confirm(_ context.Context, pod service.PodRef) (found *servic
 			k.gone[pod.UID] = why
 		default:
 			there := k.pods[pod.UID]
+			there.Ref = pod
 			found = &there
+			delete(k.gone, pod.UID)
 		}
 	})
 	return found, why, err

@@ -30,6 +30,12 @@ func answer(w http.ResponseWriter, r *http.Request, mode Mode) {
 		_, _ = w.Write([]byte(garbage))
 	case Empty:
 		answerEmpty(w, r, asked)
+	case Elsewhere:
+		if _, known := asked.kind(); known && asked.name != "" && !asked.kubelet {
+			refuse(w, asked, apierrors.NewNotFound(asked.groupResource(), asked.name))
+			return
+		}
+		answerEmpty(w, r, asked)
 	default:
 		refuse(w, asked, apierrors.NewInternalError(errInjected))
 	}

@@ -21,11 +21,14 @@ const (
 	Broken    Mode = "500"     // fail, as a server does that has lost its store
 	Garbage   Mode = "garbage" // answer 200 with something that is not JSON
 	Empty     Mode = "empty"   // answer that nothing of the kind asked for exists
-	Hang      Mode = "hang"    // take the request and say nothing until the mode changes
+	// Elsewhere answers as the API server of another cluster: no list has
+	// anything, and no object that is asked for by name exists.
+	Elsewhere Mode = "elsewhere"
+	Hang      Mode = "hang" // take the request and say nothing until the mode changes
 )
 
 // Modes returns all modes.
-func Modes() []Mode { return []Mode{Off, Forbidden, Broken, Garbage, Empty, Hang} }
+func Modes() []Mode { return []Mode{Off, Forbidden, Broken, Garbage, Empty, Elsewhere, Hang} }
 
 // ParseMode returns the mode of that name.
 func ParseMode(name string) (Mode, error) {

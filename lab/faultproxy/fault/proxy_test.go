@@ -82,6 +82,10 @@ func TestAnswers(t *testing.T) {
 		{Empty, "/api/v1/namespaces/default", 500, nil},
 		{Empty, "/apis/example.com/v1/unheardof", 500, nil},
 		{Empty, "/healthz", 500, nil},
+		{Elsewhere, pods, 200, []string{`"kind":"PodList"`, `"items":[]`}},
+		{Elsewhere, pod, 404, []string{`"reason":"NotFound"`, `"name":"web-0"`, `"kind":"pods"`}},
+		{Elsewhere, kubelet, 200, []string{`"kind":"PodList"`, `"items":null`}},
+		{Elsewhere, "/healthz", 500, nil},
 	} {
 		t.Run(string(test.mode)+test.path, func(t *testing.T) {
 			s := newSetup(t, "HTTP/2.0")
