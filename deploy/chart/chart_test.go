@@ -245,7 +245,11 @@ func TestTheAgentTakesTheFlags(t *testing.T) {
 				got[e.Name] = e.ValueFrom.FieldRef.FieldPath
 			}
 		}
-		if diff := cmp.Diff(map[string]string{"NODE_NAME": "spec.nodeName", "NODE_IP": "status.hostIP"}, got); diff != "" {
+		want := map[string]string{
+			"NODE_NAME": "spec.nodeName", "NODE_IP": "status.hostIP",
+			"POD_NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("environment (-want +got):\n%s", diff)
 		}
 	}
