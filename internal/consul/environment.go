@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/hashicorp/consul/api"
@@ -34,4 +35,18 @@ func FromEnvironment(cfg Config) (*Client, error) {
 		client.AddHeader("User-Agent", cfg.UserAgent)
 	}
 	return &Client{Client: client, token: &tokenFile{file: config.TokenFile}}, nil
+}
+
+// Leader asks who leads the servers, empty if nobody does, and how many servers
+// there are.
+func (c *Client) Leader(ctx context.Context) (leader string, servers int, err error) {
+	opts := (&api.QueryOptions{}).WithContext(ctx)
+	if leader, err = c.Status().LeaderWithQueryOptions(opts); err != nil {
+		return "", 0, fmt.Errorf("ask for the leader: %w", Classify(err))
+	}
+	peers, err := c.Status().PeersWithQueryOptions(opts)
+	if err != nil {
+		return "", 0, fmt.Errorf("ask for the servers: %w", Classify(err))
+	}
+	return leader, len(peers), nil
 }

@@ -68,8 +68,10 @@ type CatalogReport struct {
 	// Pods that declare services, and the instances that they declare.
 	Pods      int `json:"pods"`
 	Instances int `json:"instances"`
-	// Given are the instances that clients are given just as declared.
-	Given int `json:"given"`
+	// Given are the instances that clients are given just as declared, Withheld
+	// those that are not ready and that clients are rightly not given.
+	Given    int `json:"given"`
+	Withheld int `json:"withheld"`
 	// Foreign counts the entries of others under the same service names.
 	Foreign     int          `json:"foreign"`
 	Differences []Difference `json:"differences"`
@@ -161,8 +163,8 @@ func (v *verification) instance(placed Placed, want service.Instance, listing Li
 		differ(GivenLeaving, "given to clients, though the pod is being deleted")
 	case i >= 0 && want.Health != service.Passing:
 		differ(GivenUnready, "given to clients, though it should be %s: %s", want.Health, want.Notes)
-	case want.Health != service.Passing: // and clients do not get it
-		return
+	case want.Health != service.Passing:
+		v.report.Withheld++
 	case len(found) == 0:
 		differ(Missing, "the servers have no entry")
 	case i < 0:

@@ -24,8 +24,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"fairway.dev/fairway/internal/app/gatesidecar"
-	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/rpc/katalogsync"
 	"fairway.dev/fairway/internal/service"
 )

@@ -99,6 +99,10 @@ Exit code: 0 all is well, 1 something is not, 2 it could not be found out.`,
 // commands are all subcommands but those that cobra adds.
 func commands(access *access, version string) []*cobra.Command {
 	return []*cobra.Command{
+		doctorCommand(access, version),
+		planCommand(access),
+		verifyCommand(access),
+		whyCommand(access),
 		versionCommand(access, version),
 	}
 }
