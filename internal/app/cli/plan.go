@@ -94,7 +94,7 @@ func planVerdict(plans []nodePlan) (fine, known bool) {
 	known = !slices.ContainsFunc(plans, func(p nodePlan) bool {
 		return p.Plan == nil || p.Blocked != "" || p.Plan.Decided.IsZero()
 	})
-	return fine, known
+	return fine, known || !fine
 }
 
 // planText is the plans for people.
@@ -108,10 +108,13 @@ func planText(plans []nodePlan, now time.Time) string {
 			continue
 		case p.Blocked != "":
 			fmt.Fprintf(&text, "publishes nothing for now, and takes nothing away: %s\n", p.Blocked)
-			if p.Plan.Decided.IsZero() {
-				continue
+			switch at := diagnosis.Lasted(now.Sub(p.Plan.Decided)); {
+			case p.Plan.Decided.IsZero():
+			case p.Plan.Empty():
+				fmt.Fprintf(&text, "  as of its last look, %s ago, there was nothing to do\n", at)
+			default:
+				fmt.Fprintf(&text, "  as of its last look, %s ago:\n", at)
 			}
-			fmt.Fprintf(&text, "  as of its last look, %s ago:\n", diagnosis.Lasted(now.Sub(p.Plan.Decided)))
 		case p.Plan.Empty():
 			fmt.Fprintf(&text, "nothing to do; its registry holds %s\n", holding(p))
 			continue

@@ -120,9 +120,12 @@ func (a *access) cluster(ctx context.Context, client kubernetes.Interface) (stri
 // writeCatalog writes a comparison for people.
 func writeCatalog(out io.Writer, r diagnosis.CatalogReport) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "cluster %s: %d pods declare %d instances; clients are given %d of them just so, and are rightly not given %d that are not ready\n",
+	fmt.Fprintf(&text, "cluster %s: %d pods declare %d instances; clients are given %d of them as declared, and rightly not %d that are not ready\n",
 		r.Cluster, r.Pods, r.Instances, r.Given, r.Withheld)
-	if r.Foreign > 0 {
+	switch {
+	case r.Foreign == 1:
+		text.WriteString("1 entry of others stands under the same names\n")
+	case r.Foreign > 1:
 		fmt.Fprintf(&text, "%d entries of others stand under the same names\n", r.Foreign)
 	}
 	for _, finding := range r.Unknown {
