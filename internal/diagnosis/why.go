@@ -99,7 +99,7 @@ func Why(in PodFacts) PodReport {
 		w.declares(), w.pod(), w.agent(), w.servers(), w.gate(), w.leaving(), w.events(),
 	}, func(s Section) bool { return len(s.Findings) == 0 })}
 	report.Verdict = w.verdict()
-	report.Headline, report.Next = conclude(report)
+	report.Headline, report.Next = w.conclude(report)
 	return report
 }
 
@@ -111,9 +111,16 @@ type why struct {
 }
 
 // conclude makes the first and the last line of what was found.
-func conclude(r PodReport) (headline, next string) {
+func (w *why) conclude(r PodReport) (headline, next string) {
 	cause, problem := first(r.Sections, Problem)
 	gap, unknown := first(r.Sections, Unknown)
+	uncertain := "may or may not be found by clients; nobody could ask the servers"
+	switch {
+	case w.Pod.Terminating || w.Pod.Ended():
+		uncertain = "ends, and may still be given to clients; this shell could not ask the servers"
+	case w.heardPassing():
+		uncertain = "is passing at the servers, as its node's agent hears; this shell could not ask them"
+	}
 	headline = "pod " + r.Pod + " " + map[Verdict]string{
 		Found:     "is found by clients",
 		NotReady:  "is found by clients, but is not Ready",
@@ -121,7 +128,7 @@ func conclude(r PodReport) (headline, next string) {
 		Silent:    "publishes nothing",
 		Leaving:   "ends, and is still given to clients",
 		Left:      "ends, and is given to clients no longer",
-		Uncertain: "may or may not be found by clients: nobody could ask the servers",
+		Uncertain: uncertain,
 	}[r.Verdict]
 	switch {
 	case problem:
@@ -197,10 +204,10 @@ func (w *why) declares() Section {
 	case len(s.Findings) > 0:
 	case w.Pod.Gated():
 		s.add(Problem, "NothingDeclared", "add the annotation "+annotation.Native+annotation.Names+", or take the readiness gate out of the pod's template",
-			"nothing: the pod has the readiness gate %s but no annotation %s", service.GateReachable, annotation.Native+annotation.Names)
+			"it has the readiness gate %s but no annotation %s", service.GateReachable, annotation.Native+annotation.Names)
 	default:
 		s.add(Problem, "NothingDeclared", "to publish it, add the annotation "+annotation.Native+annotation.Names+" (docs/annotations.md)",
-			"nothing: the pod has no annotation %s", annotation.Native+annotation.Names)
+			"it has no annotation %s", annotation.Native+annotation.Names)
 	}
 	return s
 }

@@ -106,6 +106,14 @@ func (w *why) heard(name string) string {
 	return text
 }
 
+// heardPassing tells whether the agent hears the servers, and has it from them
+// that all that the pod declares is passing.
+func (w *why) heardPassing() bool {
+	view := w.Agent.View
+	return view != nil && view.Servers.Problem == "" && len(w.wanted) > 0 &&
+		!slices.ContainsFunc(w.wanted, func(in service.Instance) bool { return view.Servers.Health[in.ID] != service.Passing })
+}
+
 // agentRemedy is what to do about an agent that does not do what it should;
 // empty if it was not seen to be at fault.
 func (w *why) agentRemedy() string {

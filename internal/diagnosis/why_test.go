@@ -149,7 +149,7 @@ func TestWhy(t *testing.T) {
 		"nothing declared": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Annotations, p.Gates = nil, nil })
 			f.Listings = nil
-		}, diagnosis.Silent, bad, []string{"publishes nothing: nothing: the pod has no annotation fairway.dev/service-names", "next: to publish it, add"}},
+		}, diagnosis.Silent, bad, []string{"publishes nothing: it has no annotation fairway.dev/service-names", "next: to publish it, add"}},
 		"a gate and nothing declared": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Annotations = nil; shut(gate.NothingDeclared)(p) })
 			f.Listings = nil
@@ -253,12 +253,12 @@ func TestWhy(t *testing.T) {
 			f.Listings = append(f.Listings, diagnosis.Listing{Service: "api"})
 		}, diagnosis.NotFound, bad, []string{"web: given to clients, and not declared any more", "api: the servers do not have it; 0 others are passing"}},
 		"the servers cannot be asked": {away, diagnosis.Uncertain, unknown, []string{
-			"may or may not be found by clients", "web: not known: connection refused; as the node's agent has it from them, it was passing 5s ago", "next: let this shell reach Consul"}},
+			"is passing at the servers, as its node's agent hears; this shell could not ask them", "web: not known: connection refused; as the node's agent has it from them, it was passing 5s ago", "next: let this shell reach Consul"}},
 		"nor by the agent": {func(f *diagnosis.PodFacts) {
 			away(f)
 			f.Agent.View.Servers.Problem = "no usable answer from Consul"
 			change(f, shut(gate.WaitingForServers))
-		}, diagnosis.Uncertain, bad, []string{"it hears nothing since: no usable answer from Consul", "not open since 30s"}},
+		}, diagnosis.Uncertain, bad, []string{"may or may not be found by clients; nobody could ask the servers", "it hears nothing since: no usable answer from Consul", "not open since 30s"}},
 		"ended": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Phase, p.ContainersReady = service.PhaseSucceeded, false })
 			f.Listings[0].Entries = nil
@@ -333,7 +333,7 @@ func TestWhyOfLeavingPod(t *testing.T) {
 			old.Instance.ID, old.Instance.Name = "old", "old"
 			f.Listings = append(f.Listings, diagnosis.Listing{Service: "old", Entries: []diagnosis.Listed{old}})
 		}, diagnosis.Leaving, "old: still given to clients, though the pod ends"},
-		"unknown": {away, diagnosis.Uncertain, "may or may not be found"},
+		"unknown": {away, diagnosis.Uncertain, "may still be given to clients"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := leaving(c.edit)
