@@ -33,6 +33,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 			if err := o.Validate(); err != nil {
 				return err
 			}
+			o.Version = cmd.Root().Version
 			log := newLogger(cmd.ErrOrStderr(), o)
 			klog.SetSlogLogger(log.With("component", "client-go"))
 			a, err := New(o, log)
@@ -56,7 +57,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.StringVar(&o.KatalogRPCListen, "katalog-rpc-listen", o.KatalogRPCListen, "address of katalog-sync's RPC, for its sidecars; empty: off")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "the node's kubelet, host or host:port, for --pod-source=kubelet (env NODE_IP)")
-	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
+	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz, /readyz and the view for the command fairway")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 	f.StringVar(&level, "log-level", level, "debug, info, warn or error")
 	f.Float64Var(&o.MaxRemovalShare, "max-removal-share", o.MaxRemovalShare, "largest share of the instances in service, of the node or of a service on it, that may be removed within a minute on one word; more are frozen")

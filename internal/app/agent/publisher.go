@@ -98,6 +98,7 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 	plan := p.breaker.restrain(registration.Decide(input), input, pods, start)
 	p.count(input, plan)
 	next := p.launch(ctx, plan, start)
+	p.note(input, plan, start)
 	p.board.stand(p.leaving(input.Pods))
 	p.metrics.passSeconds.Observe(time.Since(start).Seconds())
 	return max(0, time.Until(next))
