@@ -77,6 +77,7 @@ func (a *auditor) watch(ctx context.Context, views chan<- map[string]service.Hea
 			pause(ctx, auditPace)
 			continue
 		}
+		a.metrics.serversAnswered.SetToCurrentTime()
 		select {
 		case views <- view:
 		case <-ctx.Done():
@@ -99,6 +100,7 @@ func (a *auditor) audit(ctx context.Context) time.Time {
 		a.log.Debug("the servers could not be asked what they hold", "reason", consul.Reason(err), "err", err)
 		return time.Now().Add(pushFirst)
 	}
+	a.metrics.serversAnswered.SetToCurrentTime()
 	a.audited = a.board.standings()
 	lost := differing(before, a.audited, servers)
 	a.metrics.differing.Set(float64(len(lost)))
