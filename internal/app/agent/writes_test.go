@@ -98,12 +98,17 @@ func (m *memory) writes() []string {
 // returns what it writes its notes on.
 func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
+	return startMeasuredPublisher(t, pods, m, prometheus.NewRegistry())
+}
+
+func startMeasuredPublisher(t *testing.T, pods *kubeSide, m *memory, metrics prometheus.Registerer) *board {
+	t.Helper()
 	m.entries = map[string]registration.Entry{}
 	p := &publisher{
 		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour,
 		source: pods, changed: pods.Subscribe(), registry: m, board: newBoard(),
 		held: func([]registration.Held) {}, log: slog.New(slog.DiscardHandler),
-		metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("publisher", stuckAfter),
+		metrics: newMetrics(metrics), pulse: newPulse("publisher", stuckAfter),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
