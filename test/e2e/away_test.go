@@ -169,3 +169,55 @@ func waitHealth(t *testing.T, app workload.App, want map[string]string) {
 		return maps.Equal(got, want), fmt.Sprint(got), nil
 	})
 }
+
+// TestI2ChangesGoOn: what takes away only one of several, or one of two sources,
+// holds up neither a pod that is new nor one that leaves.
+func TestI2ChangesGoOn(t *testing.T) {
+	node := fleet.lab.Nodes()[0]
+	for name, begin := range map[string]func(context.Context) (cluster.Undo, error){
+		"a Consul server cut off": func(ctx context.Context) (cluster.Undo, error) { return fleet.lab.CutLink(ctx, "consul-3") },
+		"Consul's leader killed": func(ctx context.Context) (cluster.Undo, error) {
+			leader, err := timeline.Leader(ctx, fleet.consul)
+			if err != nil {
+				return nil, err
+			}
+			host, err := leader.Agent().NodeName()
+			if err != nil {
+				return nil, err
+			}
+			return fleet.lab.Kill(ctx, host+"/consul")
+		},
+		"the kubelet's API refuses": func(ctx context.Context) (cluster.Undo, error) { return fleet.lab.KubeletFault(ctx, node, "403") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := fresh(t, workload.App{Name: "unhindered", Replicas: 2})
+			pods := deployOn(t, app, node)
+			undo, err := begin(t.Context())
+			begun(t, undo, err)
+			remove(t, pods.Pods()[0])
+			waitPods(t, pods, "one pod has left, and a new one is Ready", func(pods []timeline.Pod) bool {
+				return len(pods) == 3 && pods[0].Reached(timeline.Deleted) && pods[0].Reached(timeline.Out) && pods[2].Reached(timeline.Ready)
+			})
+			noFlaps(t, pods.Pods()[1:])
+		})
+	}
+}
+
+// TestNewPodWhileTheAPIServerRefuses: what the kubelet tells of a new pod is
+// published, and its gate waits until it can be written.
+func TestNewPodWhileTheAPIServerRefuses(t *testing.T) {
+	node := fleet.lab.Nodes()[0]
+	app := fresh(t, workload.App{Name: "found", Replicas: 2})
+	pods := deployOn(t, app, node)
+	waitLive(t, node)
+	undo := apiFault(t, "403")
+	remove(t, pods.Pods()[0])
+	waitPods(t, pods, "one pod has left, and a new one is found and not Ready", func(pods []timeline.Pod) bool {
+		return len(pods) == 3 && pods[0].Reached(timeline.Deleted) && pods[0].Reached(timeline.Out) && pods[2].Reached(timeline.Passing)
+	})
+	if pods.Pods()[2].Reached(timeline.GateOpen) {
+		t.Error("the gate has opened: Fairway was not cut off")
+	}
+	undo()
+	waitPods(t, pods, "the new pod is Ready", func(pods []timeline.Pod) bool { return pods[2].Reached(timeline.Ready) })
+}
