@@ -45,6 +45,7 @@ type Config struct {
 type Client struct {
 	*api.Client
 	token tokenSource
+	tally *tally
 }
 
 // New makes a client. It does not contact Consul, and the token file need not
@@ -58,28 +59,29 @@ func New(cfg Config) (*Client, error) {
 }
 
 func newClient(cfg Config, pool *pool, address string) (*Client, error) {
-	client := func(token tokenSource) (*api.Client, error) {
+	client := func(token tokenSource, tally *tally) (*api.Client, error) {
 		return api.NewClient(&api.Config{
 			Address: address,
 			HttpClient: &http.Client{
 				Timeout:   cfg.Timeout,
-				Transport: &roundTripper{pool: pool, token: token, userAgent: cfg.UserAgent},
+				Transport: &roundTripper{pool: pool, token: token, tally: tally, userAgent: cfg.UserAgent},
 			},
 		})
 	}
 	var token tokenSource = &tokenFile{file: cfg.TokenFile}
 	if cfg.AuthMethod != "" {
-		anonymous, err := client(&tokenFile{})
+		anonymous, err := client(&tokenFile{}, newTally())
 		if err != nil {
 			return nil, fmt.Errorf("consul client: %w", err)
 		}
 		token = newLogin(anonymous, cfg.AuthMethod, cfg.BearerTokenFile)
 	}
-	c, err := client(token)
+	counts := newTally()
+	c, err := client(token, counts)
 	if err != nil {
 		return nil, fmt.Errorf("consul client: %w", err)
 	}
-	return &Client{Client: c, token: token}, nil
+	return &Client{Client: c, token: token, tally: counts}, nil
 }
 
 // TokenGeneration counts the different tokens used so far. Zero means that no

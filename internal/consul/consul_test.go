@@ -141,6 +141,9 @@ func TestLogin(t *testing.T) {
 	if client.TokenGeneration() != 2 || len(logins()) != 1 {
 		t.Errorf("generation %d, %d tokens", client.TokenGeneration(), len(logins()))
 	}
+	if u := client.Usage(); u.Logins != 2 || u.LoginsFailed == 0 || u.Requests[consul.Answered] == 0 || u.Requests[consul.NoToken] == 0 {
+		t.Errorf("usage %+v: want two logins and some that failed, answers, and requests without a token that Consul knows", u)
+	}
 	if err := client.Logout(t.Context()); err != nil || len(logins()) != 0 {
 		t.Errorf("logged out: %v, %d tokens", err, len(logins()))
 	}

@@ -39,14 +39,16 @@ type login struct {
 
 	turn chan struct{} // holds one value while somebody logs in
 
-	mu      sync.Mutex
-	token   string
-	count   uint64
-	made    time.Time
-	renewAt time.Time // zero if the token never expires
-	expires time.Time
-	tryAt   time.Time // no login before
-	failed  error     // of the last login
+	mu    sync.Mutex
+	token string
+	count uint64
+	// failures counts the logins that gave no token.
+	failures uint64
+	made     time.Time
+	renewAt  time.Time // zero if the token never expires
+	expires  time.Time
+	tryAt    time.Time // no login before
+	failed   error     // of the last login
 }
 
 func newLogin(client *api.Client, method, bearerFile string) *login {
@@ -134,6 +136,7 @@ func (l *login) settle(token *api.ACLToken, err error, now time.Time) answer {
 	defer l.mu.Unlock()
 	l.tryAt = now.Add(loginRetry)
 	if err != nil {
+		l.failures++
 		l.failed = fmt.Errorf("log in with auth method %q: %w", l.method, err)
 		return l.fallback(now)
 	}

@@ -61,6 +61,7 @@ func newPool(cfg Config) (*pool, string, error) {
 type roundTripper struct {
 	pool      *pool
 	token     tokenSource
+	tally     *tally
 	userAgent string
 }
 
@@ -71,6 +72,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
+		rt.count(0, nil, err)
 		return nil, err
 	}
 	var server net.Conn
@@ -91,6 +93,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		if !errors.Is(err, context.Canceled) && server != nil {
 			rt.pool.leave(server)
 		}
+		rt.count(0, nil, err)
 		return nil, err
 	}
 	if err := rt.read(resp, token, server); err != nil {
@@ -109,15 +112,17 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 // the requests to come.
 func (rt *roundTripper) read(resp *http.Response, token string, server net.Conn) error {
 	if resp.StatusCode < http.StatusBadRequest {
+		rt.count(resp.StatusCode, nil, nil)
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, longestRefusal))
 	_ = resp.Body.Close()
+	rt.count(resp.StatusCode, body, err)
 	if err != nil {
 		return err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	if bytes.Contains(body, []byte(tokenUnknown)) {
+	if isTokenUnknown(body) {
 		rt.token.unknown(token)
 	}
 	if slowDown(resp.StatusCode) && server != nil {
@@ -125,6 +130,16 @@ func (rt *roundTripper) read(resp *http.Response, token string, server net.Conn)
 	}
 	return nil
 }
+
+// count counts a request. One that we gave up ourselves says nothing of Consul.
+func (rt *roundTripper) count(status int, refusal []byte, err error) {
+	if !errors.Is(err, context.Canceled) {
+		rt.tally.add(outcomeOf(status, refusal, err))
+	}
+}
+
+// isTokenUnknown tells whether Consul does not know the token of a request.
+func isTokenUnknown(refusal []byte) bool { return bytes.Contains(refusal, []byte(tokenUnknown)) }
 
 // leave makes the requests to come try another server first.
 func (p *pool) leave(server net.Conn) {

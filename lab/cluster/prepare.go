@@ -41,7 +41,7 @@ func prepare(ctx context.Context, t Topology, out *progress) (record, error) {
 	if err := loadModules(ctx); err != nil {
 		return record{}, err
 	}
-	built, err := servers.Ensure(ctx, servers.Options{Kubernetes: t.Kubernetes, Out: out})
+	built, err := servers.Ensure(ctx, servers.Options{Kubernetes: t.Kubernetes, Families: servers.ForLab(), Out: out})
 	if err != nil {
 		return record{}, err
 	}

@@ -1,5 +1,6 @@
 // Package servers builds the real servers of the lab, Kubernetes, etcd, Consul,
-// containerd and Helm, from the nested modules beside it.
+// containerd and Helm, and Prometheus' promtool, from the nested modules beside
+// it.
 //
 // The modules are kept apart so that none of the servers' dependencies reaches
 // the product. What is built is kept in the user's cache folder under a name
@@ -29,7 +30,11 @@ const (
 	Consul     Family = "consul"     // consul
 	Containerd Family = "containerd" // containerd, containerd-shim-runc-v2, ctr
 	Helm       Family = "helm"       // helm
+	Prometheus Family = "prometheus" // promtool
 )
+
+// ForLab are the families that a lab runs, the quick ones first.
+func ForLab() []Family { return []Family{Etcd, Containerd, Helm, Consul, Kubernetes} }
 
 // Options says which servers are wanted.
 type Options struct {
@@ -62,7 +67,7 @@ func Ensure(ctx context.Context, o Options) (Bin, error) {
 		o.Kubernetes = "1.37"
 	}
 	if o.Families == nil {
-		o.Families = []Family{Etcd, Containerd, Helm, Consul, Kubernetes} // quick ones first
+		o.Families = append(ForLab(), Prometheus)
 	}
 	if o.Out == nil {
 		o.Out = io.Discard

@@ -69,6 +69,7 @@ type outside struct {
 	watcher  watcher
 	writer   podWriter
 	tokens   verifier // nil if --grpc-listen is off
+	usage    func() consul.Usage
 }
 
 // New makes an agent that speaks to Kubernetes and Consul as the options say.
@@ -111,6 +112,9 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if outside.usage != nil {
+		reg.MustRegister(usageCollector{outside.usage})
+	}
 	return &Agent{
 		opts: opts, log: log, outside: outside, registry: reg,
 		describe: func(time.Time) string { return "" }, sources: func() []nodeview.Source { return nil },
@@ -192,7 +196,7 @@ func consulAdapters(opts Options) (outside, []step, error) {
 
 // sides are the adapters for the entries under one Consul node.
 func sides(registry registry, client *consul.Client, node health.Node) outside {
-	return outside{registry: registry, prover: health.NewProver(client, node), watcher: health.NewWatcher(client, node)}
+	return outside{registry: registry, prover: health.NewProver(client, node), watcher: health.NewWatcher(client, node), usage: client.Usage}
 }
 
 // Run works until ctx ends, and then leaves everything as it is for the next
@@ -251,6 +255,7 @@ func (a *Agent) loops() loops {
 		metrics = newMetrics(a.registry)
 		board   = newBoard()
 	)
+	a.registry.MustRegister(publishing(board))
 	checkTTL := a.opts.CheckTTL
 	if a.opts.Registry == RegistryCatalog {
 		checkTTL = 0 // the servers have no TTL that runs out

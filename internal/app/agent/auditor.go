@@ -79,6 +79,7 @@ func (a *auditor) watch(ctx context.Context, views chan<- map[string]service.Hea
 			continue
 		}
 		a.board.record.atServers(view, time.Now())
+		a.metrics.serversAnswered.SetToCurrentTime()
 		select {
 		case views <- view:
 		case <-ctx.Done():
@@ -103,6 +104,7 @@ func (a *auditor) audit(ctx context.Context) time.Time {
 		return time.Now().Add(pushFirst)
 	}
 	a.board.record.atServers(servers, time.Now())
+	a.metrics.serversAnswered.SetToCurrentTime()
 	a.audited = a.board.standings()
 	lost := differing(before, a.audited, servers)
 	a.metrics.differing.Set(float64(len(lost)))

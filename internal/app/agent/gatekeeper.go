@@ -312,11 +312,20 @@ func (g *gatekeeper) write(ctx context.Context, p *pod, kind string, want servic
 }
 
 func (g *gatekeeper) count(waiting []*pod) {
-	g.metrics.gateWaiting.Reset()
+	pods, since := map[string]int{}, map[string]time.Time{}
 	for _, p := range waiting {
-		if !p.verdict.Open {
-			g.metrics.gateWaiting.WithLabelValues(p.verdict.Reason).Inc()
+		reason := p.verdict.Reason
+		if p.verdict.Open && g.opened(p) {
+			continue
 		}
+		pods[reason]++
+		if first := since[reason]; !p.readySince.IsZero() && (first.IsZero() || p.readySince.Before(first)) {
+			since[reason] = p.readySince
+		}
+	}
+	for _, reason := range gateReasons() {
+		g.metrics.gateWaiting.WithLabelValues(reason).Set(float64(pods[reason]))
+		setSince(g.metrics.gateSince, reason, since[reason])
 	}
 	bad := 0
 	for _, p := range g.pods {

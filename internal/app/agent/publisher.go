@@ -44,6 +44,7 @@ type publisher struct {
 	view     map[string]registration.Entry // by ID: as last observed, plus the writes done since
 	viewAt   time.Time                     // when it was observed; zero if the registry is unknown
 	doubt    bool                          // a write failed: the view must be taken anew
+	desired  map[string]desire             // what pods ask for, by instance ID
 	failedAt time.Time                     // when observations began to fail; zero if they do not
 	retryAt  time.Time                     // no observation before
 	writes   *writes
@@ -91,10 +92,12 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 		return p.resync // the source tells when it is
 	}
 	p.metrics.synced.Set(1)
+	states := p.states(pods)
+	p.desire(states, start)
 	if wait, ok := p.look(ctx, start); !ok {
 		return wait
 	}
-	input := p.input(pods)
+	input := p.input(states)
 	plan := p.breaker.restrain(registration.Decide(input), input, pods, start)
 	p.count(input, plan)
 	next := p.launch(ctx, plan, start)
@@ -138,6 +141,7 @@ func (p *publisher) look(ctx context.Context, now time.Time) (time.Duration, boo
 		p.view[entry.Instance.ID] = entry
 	}
 	p.viewAt, p.doubt, p.failedAt = now, false, time.Time{}
+	p.metrics.registryRead.SetToCurrentTime()
 	if p.board.block("") {
 		p.log.Info("publishing: the pods and the registry can be read")
 	}
@@ -157,21 +161,15 @@ func (p *publisher) blocked(why string, err error) {
 	p.board.published.fire()
 }
 
-// input is the picture from which to decide.
-func (p *publisher) input(pods []service.Pod) registration.Input {
-	input := registration.Input{Cluster: p.cluster, Node: p.node}
-	keep := make(map[string]bool, len(p.view))
-	for _, entry := range p.view {
-		input.Entries = append(input.Entries, entry)
-		keep[entry.Instance.Pod.UID] = true
-	}
-	input.Gone = p.source.Gone(keep)
+// states are the pods with what each asks for.
+func (p *publisher) states(pods []service.Pod) []registration.PodState {
+	states := make([]registration.PodState, 0, len(pods))
 	gated, declared := 0, 0
 	left := p.leavers(pods, time.Now())
 	for _, pod := range pods {
 		pod.Terminating = pod.Terminating || left[pod.Ref.UID]
 		parsed := annotation.Parse(pod)
-		input.Pods = append(input.Pods, registration.Want(pod, parsed, p.cluster, p.node, p.checkTTL))
+		states = append(states, registration.Want(pod, parsed, p.cluster, p.node, p.checkTTL))
 		if parsed.Declared {
 			declared++
 		}
@@ -182,6 +180,18 @@ func (p *publisher) input(pods []service.Pod) registration.Input {
 	p.metrics.pods.WithLabelValues("all").Set(float64(len(pods)))
 	p.metrics.pods.WithLabelValues("declared").Set(float64(declared))
 	p.metrics.pods.WithLabelValues("gated").Set(float64(gated))
+	return states
+}
+
+// input is the picture from which to decide.
+func (p *publisher) input(pods []registration.PodState) registration.Input {
+	input := registration.Input{Cluster: p.cluster, Node: p.node, Pods: pods}
+	keep := make(map[string]bool, len(p.view))
+	for _, entry := range p.view {
+		input.Entries = append(input.Entries, entry)
+		keep[entry.Instance.Pod.UID] = true
+	}
+	input.Gone = p.source.Gone(keep)
 	return input
 }
 

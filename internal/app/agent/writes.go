@@ -85,7 +85,9 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 		next = earlier(next, p.viewAt.Add(p.resync))
 	}
 	p.forget(planned)
-	p.board.refuse(p.refused(plan))
+	refused := p.refused(plan)
+	p.countFailures(refused)
+	p.board.refuse(refused)
 	return next
 }
 
@@ -142,6 +144,7 @@ func (p *publisher) finish(o outcome) {
 		}
 		return
 	}
+	p.took(o.op, serves(before, existed))
 	if after, exists := o.op.After(before, existed); exists {
 		p.view[id] = after
 	} else {

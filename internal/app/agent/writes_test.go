@@ -98,8 +98,13 @@ func (m *memory) writes() []string {
 // returns what it writes its notes on.
 func startPublisher(t *testing.T, pods *kubeSide, m *memory) *board {
 	t.Helper()
+	return startMeasuredPublisher(t, pods, m, prometheus.NewRegistry())
+}
+
+func startMeasuredPublisher(t *testing.T, pods *kubeSide, m *memory, registerer prometheus.Registerer) *board {
+	t.Helper()
 	m.entries = map[string]registration.Entry{}
-	log, metrics, board := slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry()), newBoard()
+	log, metrics, board := slog.New(slog.DiscardHandler), newMetrics(registerer), newBoard()
 	p := &publisher{
 		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour,
 		source: pods, changed: pods.Subscribe(), registry: m, board: board,
