@@ -81,7 +81,7 @@ func (c *containers) update(ctx context.Context, w *witness) error {
 	if err := c.patch(ctx, `{"spec":{"template":{"metadata":{"annotations":{"bench-round":"%d"}}}}}`, c.rounds); err != nil {
 		return err
 	}
-	return w.until(ctx, "all pods are replaced", c.fresh(w))
+	return w.until(ctx, "all pods are replaced", replaced(w.began, int(c.app.Replicas)))
 }
 
 func (c *containers) burst(ctx context.Context, w *witness) error {
@@ -95,35 +95,12 @@ func (c *containers) burst(ctx context.Context, w *witness) error {
 	if err := c.patch(ctx, `{"spec":{"replicas":%d}}`, int(c.app.Replicas)); err != nil {
 		return err
 	}
-	return w.until(ctx, "all pods are there again", c.fresh(w))
+	return w.until(ctx, "all pods are there again", replaced(w.began, int(c.app.Replicas)))
 }
 
 func (c *containers) patch(ctx context.Context, format string, value int) error {
 	_, err := c.kube.AppsV1().Deployments(c.app.Namespace).Patch(ctx, c.app.Name, types.MergePatchType, fmt.Appendf(nil, format, value), metav1.PatchOptions{})
 	return err
-}
-
-// fresh tells whether there are all pods, ready, and none that were there
-// before the witness.
-func (c *containers) fresh(w *witness) func([]timeline.Pod) bool {
-	return func(pods []timeline.Pod) bool {
-		ready := 0
-		for _, p := range pods {
-			if p.Reached(timeline.Ready) && !p.Reached(timeline.Terminating) && p.At[timeline.Created].After(w.began) {
-				ready++
-			}
-		}
-		return ready == int(c.app.Replicas) && living(pods) == ready
-	}
-}
-
-func living(pods []timeline.Pod) (n int) {
-	for _, p := range pods {
-		if !p.Reached(timeline.Deleted) {
-			n++
-		}
-	}
-	return n
 }
 
 func (c *containers) remove(ctx context.Context) error {
