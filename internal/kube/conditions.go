@@ -11,9 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 
 	"fairway.dev/fairway/internal/service"
@@ -26,23 +23,23 @@ var ErrOtherPod = errors.New("the pod does not exist any more")
 // Writer writes what Fairway found about pods where users look: conditions in
 // the pod's status, and Events.
 type Writer struct {
-	client   kubernetes.Interface
+	client   *Client
 	events   record.EventBroadcaster
 	recorder record.EventRecorder
 }
 
 // NewWriter makes a Writer and starts to send Events; Close ends that. node is
 // where the Events say they come from.
-func NewWriter(client kubernetes.Interface, node string) (*Writer, error) {
+func NewWriter(client *Client, node string) (*Writer, error) {
 	if client == nil || node == "" {
 		return nil, errors.New("pod writer: client and node are required")
 	}
 	events := record.NewBroadcaster()
-	events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	events.StartRecordingToSink(eventSink{client})
 	return &Writer{
 		client:   client,
 		events:   events,
-		recorder: events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "fairway-agent", Host: node}),
+		recorder: events.NewRecorder(client.scheme, corev1.EventSource{Component: "fairway-agent", Host: node}),
 	}, nil
 }
 
@@ -58,8 +55,7 @@ func (w *Writer) SetCondition(ctx context.Context, pod service.Pod, kind string,
 	if err != nil || patch == nil {
 		return err
 	}
-	_, err = w.client.CoreV1().Pods(pod.Ref.Namespace).Patch(ctx, pod.Ref.Name,
-		types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	err = w.client.patchPodStatus(ctx, pod.Ref.Namespace, pod.Ref.Name, patch)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		err = fmt.Errorf("%w: %w", ErrOtherPod, err)
 	}

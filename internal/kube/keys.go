@@ -4,24 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-
-	"k8s.io/client-go/kubernetes"
 )
 
 // SigningKeys asks the API server for the issuer of the cluster's service
 // account tokens and the keys that check them, as a JSON Web Key Set. Every
 // service account may read them (ClusterRole
 // system:service-account-issuer-discovery).
-func SigningKeys(ctx context.Context, client kubernetes.Interface) (issuer string, keys []byte, err error) {
-	read := func(path string) ([]byte, error) {
-		data, err := client.Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "*/*").DoRaw(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("get %s: %w", path, err)
-		}
-		return data, nil
-	}
+func SigningKeys(ctx context.Context, client *Client) (issuer string, keys []byte, err error) {
 	const discovery = "/.well-known/openid-configuration"
-	data, err := read(discovery)
+	data, err := client.read(ctx, discovery)
 	if err != nil {
 		return "", nil, err
 	}
@@ -33,6 +24,6 @@ func SigningKeys(ctx context.Context, client kubernetes.Interface) (issuer strin
 	}
 	// Not the address that the answer names: that one is for others, and may be
 	// outside of the cluster.
-	keys, err = read("/openid/v1/jwks")
+	keys, err = client.read(ctx, "/openid/v1/jwks")
 	return config.Issuer, keys, err
 }

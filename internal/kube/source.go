@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"fairway.dev/fairway/internal/service"
@@ -35,13 +34,13 @@ const (
 // of one, that answers a list with nothing empties it. What proves that a pod
 // is gone is in its Gone, or found by Confirm.
 type PodSource struct {
-	client kubernetes.Interface
+	client *Client
 	node   string
 	*Store
 }
 
 // NewPodSource makes a PodSource. It shows nothing before Run.
-func NewPodSource(client kubernetes.Interface, node string) (*PodSource, error) {
+func NewPodSource(client *Client, node string) (*PodSource, error) {
 	if client == nil || node == "" {
 		return nil, errors.New("pod source: client and node are required")
 	}
@@ -54,7 +53,7 @@ func NewPodSource(client kubernetes.Interface, node string) (*PodSource, error) 
 // failed watch be short. The informer's, of up to a minute, would for so long
 // keep traffic on pods that have terminated while the API server was away.
 func (s *PodSource) Run(ctx context.Context) error {
-	lw := cache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll,
+	lw := cache.NewListWatchFromClient(s.client.core, "pods", metav1.NamespaceAll,
 		fields.OneTermEqualSelector("spec.nodeName", s.node))
 	s.listen(lw)
 	reflector := cache.NewReflectorWithOptions(lw, &corev1.Pod{}, s.Store, cache.ReflectorOptions{
@@ -104,9 +103,9 @@ func (s *PodSource) answered(err error) {
 // Confirm asks the API server whether the pod still exists. Gone means proven:
 // by a quorum read that finds no pod of that name, or one with another UID.
 // Everything else, such as a 404 that is not the API server's own, is not proof.
-func Confirm(ctx context.Context, client kubernetes.Interface, ref service.PodRef) (found *service.Pod, why string, err error) {
+func Confirm(ctx context.Context, client *Client, ref service.PodRef) (found *service.Pod, why string, err error) {
 	// No resourceVersion: the answer must be as of now, not from a cache.
-	pod, err := client.CoreV1().Pods(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	pod, err := client.pod(ctx, ref.Namespace, ref.Name)
 	return judge(ref, pod, err)
 }
 

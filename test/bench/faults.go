@@ -45,7 +45,7 @@ dropped, failed calls, records of the catalog that were written, and how long
 after the fault everything was as before. Fails if a promise was broken.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withLab(cmd.Context(), func(ctx context.Context, lab *cluster.Cluster) (any, error) {
+			return withFairway(cmd.Context(), func(ctx context.Context, lab *cluster.Cluster) (any, error) {
 				return tryFaults(ctx, lab, pods, only, page)
 			})
 		},
@@ -90,32 +90,13 @@ func tryFaults(ctx context.Context, lab *cluster.Cluster, pods int32, only, page
 		return nil, err
 	}
 	if page != "" {
-		if err := replaceTable(page, rows); err != nil {
+		var table strings.Builder
+		if err := matrix.Table(&table, rows); err != nil {
+			return nil, err
+		}
+		if err := replaceTable(page, "faults", table.String()); err != nil {
 			return nil, err
 		}
 	}
 	return result, nil
-}
-
-// The lines between which the page holds what was measured.
-const (
-	tableBegin = "<!-- measured by make faults: begin -->\n"
-	tableEnd   = "<!-- measured by make faults: end -->\n"
-)
-
-func replaceTable(page string, rows []matrix.Row) error {
-	text, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(text), tableBegin)
-	_, after, ok2 := strings.Cut(rest, tableEnd)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s: the lines that enclose the table are missing", page)
-	}
-	var table strings.Builder
-	if err := matrix.Table(&table, rows); err != nil {
-		return err
-	}
-	return os.WriteFile(page, []byte(before+tableBegin+table.String()+tableEnd+after), 0o644)
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"time"
 
-	"github.com/hashicorp/consul/api"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -45,12 +43,12 @@ func gateCommand() *cobra.Command {
   floor               one register call to a node's Consul agent until the
                       blocking query returns it: what no agent can beat`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return withLab(cmd.Context(), benchGate) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return withFairway(cmd.Context(), benchGate) },
 	}
 }
 
 func benchGate(ctx context.Context, lab *cluster.Cluster) (any, error) {
-	floor, err := measureFloor(ctx, lab, gatePods)
+	floor, err := agentFloor(ctx, lab, gatePods)
 	if err != nil {
 		return nil, err
 	}
@@ -96,59 +94,4 @@ func reached(s timeline.Stage) func([]timeline.Pod) bool {
 		}
 		return len(pods) == gatePods
 	}
-}
-
-// between sums up the pods that went from one stage to another; a pod that did
-// not is missing from n.
-func between(pods []timeline.Pod, from, to timeline.Stage) quantiles {
-	var took []time.Duration
-	for _, p := range pods {
-		if d, ok := p.Between(from, to); ok {
-			took = append(took, d)
-		}
-	}
-	return summarize(took)
-}
-
-// measureFloor registers n services one after another with the first node's
-// Consul agent and times each until a server's blocking query returns it.
-func measureFloor(ctx context.Context, lab *cluster.Cluster, n int) (quantiles, error) {
-	const name = "bench-floor"
-	agent := lab.Consul(lab.Nodes()[0])
-	server, err := timeline.Leader(ctx, lab.ConsulServers())
-	if err != nil {
-		return quantiles{}, err
-	}
-	_, meta, err := server.Health().Service(name, "", true, (&api.QueryOptions{}).WithContext(ctx))
-	if err != nil {
-		return quantiles{}, err
-	}
-	var took []time.Duration
-	for i, index := 0, meta.LastIndex; i < n; i++ {
-		seen := make(chan error, 1)
-		var at time.Time
-		go func() {
-			entries, meta, err := server.Health().Service(name, "", true, (&api.QueryOptions{WaitIndex: index, WaitTime: time.Minute}).WithContext(ctx))
-			at = time.Now()
-			if err == nil {
-				if index = meta.LastIndex; len(entries) != i+1 {
-					err = fmt.Errorf("the server returns %d instances after %d registrations", len(entries), i+1)
-				}
-			}
-			seen <- err
-		}()
-		began := time.Now()
-		err := agent.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{
-			ID: fmt.Sprintf("%s-%d", name, i), Name: name, Port: 8080,
-			Check: &api.AgentServiceCheck{TTL: "1h", Status: api.HealthPassing},
-		}, api.ServiceRegisterOpts{}.WithContext(ctx))
-		if err != nil {
-			return quantiles{}, fmt.Errorf("register with the Consul agent: %w", err)
-		}
-		if err := <-seen; err != nil {
-			return quantiles{}, err
-		}
-		took = append(took, at.Sub(began))
-	}
-	return summarize(took), nil
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -23,60 +22,45 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{Use: "bench", Short: "Measure Fairway in a lab", SilenceUsage: true}
-	root.AddCommand(gateCommand(), faultsCommand())
+	root.AddCommand(gateCommand(), faultsCommand(), agentCommand(), rolloutCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		os.Exit(1)
 	}
 }
 
-// withLab runs measure in a fresh lab with Fairway installed and prints what
-// it returns as one line of JSON. KEEP=1 leaves the lab up.
-func withLab(ctx context.Context, measure func(context.Context, *cluster.Cluster) (any, error)) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+// measurement measures something in a lab and returns what is to be printed.
+type measurement func(ctx context.Context, lab *cluster.Cluster) (any, error)
+
+// withLab runs measure in a fresh lab and prints what it returns as one line of
+// JSON, even if it also returns an error. KEEP=1 leaves the lab up.
+func withLab(ctx context.Context, topology cluster.Topology, measure measurement) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Hour)
 	defer cancel()
-	lab, err := cluster.UpOwned(ctx, cluster.Default("bench"), os.Stderr)
+	lab, err := cluster.UpOwned(ctx, topology, os.Stderr)
 	if err != nil {
 		return err
 	}
 	if os.Getenv("KEEP") != "1" {
 		defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx))) }()
 	}
-	if err := workload.InstallFairway(ctx, lab, os.Stderr); err != nil {
-		return err
-	}
 	result, err := measure(ctx, lab)
-	if err != nil {
+	if result == nil {
 		return err
 	}
-	line, err := json.Marshal(result)
-	if err != nil {
-		return err
+	line, marshalErr := json.Marshal(result)
+	if marshalErr != nil {
+		return errors.Join(err, marshalErr)
 	}
-	_, err = fmt.Println(string(line))
-	return err
+	_, printErr := fmt.Println(string(line))
+	return errors.Join(err, printErr)
 }
 
-// quantiles sums up durations in milliseconds.
-type quantiles struct {
-	N   int     `json:"n"`
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
-}
-
-// summarize takes the nearest rank: with 20 values p99 is the largest.
-func summarize(values []time.Duration) quantiles {
-	if len(values) == 0 {
-		return quantiles{}
-	}
-	slices.Sort(values)
-	rank := func(p float64) float64 {
-		i := int(p*float64(len(values))+0.9999) - 1
-		return milliseconds(values[max(i, 0)])
-	}
-	return quantiles{N: len(values), P50: rank(0.50), P99: rank(0.99), Max: milliseconds(values[len(values)-1])}
-}
-
-func milliseconds(d time.Duration) float64 {
-	return float64(d.Round(100*time.Microsecond).Microseconds()) / 1000
+// withFairway is withLab in a lab where Fairway is installed as users do it.
+func withFairway(ctx context.Context, measure measurement) error {
+	return withLab(ctx, cluster.Default("bench"), func(ctx context.Context, lab *cluster.Cluster) (any, error) {
+		if err := workload.InstallFairway(ctx, lab, os.Stderr); err != nil {
+			return nil, err
+		}
+		return measure(ctx, lab)
+	})
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -78,15 +77,15 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	clientset, err := kubernetesClient(opts)
+	api, err := kubernetesClient(opts)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
-	source, err := newNodePods(opts, clientset, log.With("component", "pods"))
+	source, err := newNodePods(opts, api, log.With("component", "pods"))
 	if err != nil {
 		return nil, err
 	}
-	writer, err := kube.NewWriter(clientset, opts.NodeName)
+	writer, err := kube.NewWriter(api, opts.NodeName)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +96,7 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	}
 	outside.source, outside.writer = source, writer
 	if opts.GRPCListen != "" {
-		if outside.tokens, err = tokenVerifier(opts, clientset, log); err != nil {
+		if outside.tokens, err = tokenVerifier(opts, api, log); err != nil {
 			writer.Close()
 			return nil, err
 		}
@@ -129,7 +128,7 @@ func restConfig(opts Options) (*rest.Config, error) {
 	return rest.InClusterConfig()
 }
 
-func kubernetesClient(opts Options) (kubernetes.Interface, error) {
+func kubernetesClient(opts Options) (*kube.Client, error) {
 	config, err := restConfig(opts)
 	if err != nil {
 		return nil, err
@@ -142,10 +141,10 @@ func kubernetesClient(opts Options) (kubernetes.Interface, error) {
 	// A node that starts all of its pods at once needs two patches and an Event
 	// for each; the client's default of 5 a second would hold up their gates.
 	config.QPS, config.Burst = 50, 200
-	return kubernetes.NewForConfig(config)
+	return kube.NewClient(config)
 }
 
-func tokenVerifier(opts Options, client kubernetes.Interface, log *slog.Logger) (*tokens.Verifier, error) {
+func tokenVerifier(opts Options, client *kube.Client, log *slog.Logger) (*tokens.Verifier, error) {
 	return tokens.New(tokens.Options{
 		Node: opts.NodeName,
 		File: opts.SigningKeysFile,

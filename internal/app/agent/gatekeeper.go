@@ -224,6 +224,7 @@ func (g *gatekeeper) show(ctx context.Context) {
 	group.SetLimit(writeParallel)
 	for _, p := range g.pods {
 		if p.Terminating || p.Ended() {
+			clear(p.shown) // nothing more is due
 			continue
 		}
 		group.Go(func() error {
@@ -244,7 +245,8 @@ func (g *gatekeeper) show(ctx context.Context) {
 func (g *gatekeeper) showGate(ctx context.Context, p *pod) {
 	const kind = service.GateReachable
 	if p.Conditions[kind].Status == service.ConditionTrue {
-		return // it never closes again
+		delete(p.shown, kind) // it never closes again
+		return
 	}
 	want := service.Condition{Status: service.ConditionFalse, Reason: p.verdict.Reason, Message: p.verdict.Message}
 	if p.verdict.Open {

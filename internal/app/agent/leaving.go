@@ -42,15 +42,44 @@ func (p *publisher) leavers(pods []service.Pod, now time.Time) map[string]bool {
 // before, and nothing that is under way can bring it back.
 func (p *publisher) leaving(pods []registration.PodState) map[string]drain.Standing {
 	found := map[string]drain.Standing{}
+	var all map[string]belongings // made once: a node may be emptied all at once
 	for _, pod := range pods {
-		if pod.Terminating {
-			found[pod.Pod.UID] = p.standing(pod)
+		if !pod.Terminating {
+			continue
 		}
+		if all == nil {
+			all = p.belongings()
+		}
+		found[pod.Pod.UID] = p.standing(pod, all[pod.Pod.UID])
 	}
 	return found
 }
 
-func (p *publisher) standing(pod registration.PodState) drain.Standing {
+// belongings are what the registry holds of a pod and what is being written.
+type belongings struct {
+	entries []registration.Entry
+	writes  []registration.Op
+}
+
+// belongings are those of all pods, by UID.
+func (p *publisher) belongings() map[string]belongings {
+	all := map[string]belongings{}
+	for _, entry := range p.own() {
+		uid := entry.Instance.Pod.UID
+		of := all[uid]
+		of.entries = append(of.entries, entry)
+		all[uid] = of
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.writes.underway)) {
+		op := p.writes.underway[id]
+		of := all[op.Instance.Pod.UID]
+		of.writes = append(of.writes, op)
+		all[op.Instance.Pod.UID] = of
+	}
+	return all
+}
+
+func (p *publisher) standing(pod registration.PodState, has belongings) drain.Standing {
 	s := drain.Standing{InService: map[string]string{}}
 	seen := map[string]bool{}
 	add := func(instance service.Instance, inService bool) {
@@ -70,19 +99,15 @@ func (p *publisher) standing(pod registration.PodState) drain.Standing {
 			s.InService[id] = "about to be written"
 		}
 	}
-	for _, entry := range p.own() {
-		if entry.Instance.Pod.UID == pod.Pod.UID {
-			add(entry.Instance, !entry.HasCheck || entry.Instance.Health != service.Critical)
-		}
+	for _, entry := range has.entries {
+		add(entry.Instance, !entry.HasCheck || entry.Instance.Health != service.Critical)
 	}
 	for _, instance := range pod.Instances {
 		add(instance, false)
 	}
 	// Clients may be given an entry before its registration is done here.
-	for _, id := range slices.Sorted(maps.Keys(p.writes.underway)) {
-		if op := p.writes.underway[id]; op.Instance.Pod.UID == pod.Pod.UID {
-			add(op.Instance, false)
-		}
+	for _, op := range has.writes {
+		add(op.Instance, false)
 	}
 	return s
 }

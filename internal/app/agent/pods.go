@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
 	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/kubelet"
@@ -59,14 +58,14 @@ type nodePods struct {
 }
 
 // newNodePods makes the podSource that the options ask for.
-func newNodePods(opts Options, clientset kubernetes.Interface, log *slog.Logger) (*nodePods, error) {
+func newNodePods(opts Options, client *kube.Client, log *slog.Logger) (*nodePods, error) {
 	n := &nodePods{
 		needsLive: opts.PodSource == sourcePodsAPI,
 		watchRestarts: func(ctx context.Context, restarted func()) error {
 			return kubelet.WatchRestarts(ctx, kubelet.HealthAddress, restarted)
 		},
 		confirm: func(ctx context.Context, pod service.PodRef) (*service.Pod, string, error) {
-			return kube.Confirm(ctx, clientset, pod)
+			return kube.Confirm(ctx, client, pod)
 		},
 		log: log, restarts: newTrigger(),
 	}
@@ -82,7 +81,7 @@ func newNodePods(opts Options, clientset kubernetes.Interface, log *slog.Logger)
 		n.base = source{sourceKubelet, list.Run, list.Store}
 		return n, nil
 	}
-	informer, err := kube.NewPodSource(clientset, opts.NodeName)
+	informer, err := kube.NewPodSource(client, opts.NodeName)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/lab/cluster"
+	"fairway.dev/fairway/lab/timeline"
+)
+
+// emptyConsul removes all that an agent has registered, and returns when the
+// leading server has none of it.
+func (b *agentBench) emptyConsul(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	server, err := timeline.Leader(ctx, b.lab.ConsulServers())
+	if err != nil {
+		return err
+	}
+	query, write := new(api.QueryOptions).WithContext(ctx), new(api.WriteOptions).WithContext(ctx)
+	local := b.lab.Consul(b.node).Agent()
+	services, err := local.ServicesWithFilterOpts(fmt.Sprintf("%q in Meta", service.MetaCluster), query)
+	if err != nil {
+		return err
+	}
+	for id := range services {
+		if err := local.ServiceDeregisterOpts(id, query); err != nil {
+			return err
+		}
+	}
+	nodes, _, err := server.Catalog().Nodes((&api.QueryOptions{Filter: `"fairway-cluster" in Meta`, RequireConsistent: true}).WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		if _, err := server.Catalog().Deregister(&api.CatalogDeregistration{Node: node.Node}, write); err != nil {
+			return err
+		}
+	}
+	for _, name := range benchServices {
+		var index uint64
+		for {
+			entries, meta, err := server.Health().Service(name, "", false, (&api.QueryOptions{WaitIndex: index, RequireConsistent: true}).WithContext(ctx))
+			if err != nil {
+				return fmt.Errorf("wait until Consul is empty: %w", err)
+			}
+			if len(entries) == 0 {
+				break
+			}
+			index = meta.LastIndex
+		}
+	}
+	return nil
+}
+
+// logged is what the leading Consul server wrote to its log.
+type logged struct {
+	Seconds float64 `json:"seconds"`
+	// Commands is all but the coordinates of Consul's own agents, which each of
+	// them sends about four times a minute, and barriers, which change nothing.
+	Commands    int            `json:"commands"`
+	Coordinates int            `json:"coordinates"`
+	Kinds       map[string]int `json:"kinds,omitempty"` // of Commands, as far as Consul tells
+}
+
+// beyond is how many commands were written beyond what Consul writes by itself
+// in the same time.
+func (l logged) beyond(idle logged) int {
+	if idle.Seconds == 0 {
+		return l.Commands
+	}
+	return max(0, l.Commands-int(float64(idle.Commands)*l.Seconds/idle.Seconds+0.999))
+}
+
+// watchLog counts what the leading server writes, by the counters that it gives
+// out every ten seconds.
+func watchLog(ctx context.Context, lab *cluster.Cluster, d time.Duration) (logged, error) {
+	l := logged{Kinds: map[string]int{}}
+	server, err := timeline.Leader(ctx, lab.ConsulServers())
+	if err != nil {
+		return l, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d+time.Minute)
+	defer cancel()
+	stream, err := server.Agent().MetricsStream(ctx)
+	if err != nil {
+		return l, fmt.Errorf("follow what the Consul server writes: %w", err)
+	}
+	defer stream.Close()
+	began := time.Now()
+	decoder := json.NewDecoder(stream)
+	for {
+		var interval api.MetricsInfo
+		if err := decoder.Decode(&interval); err != nil {
+			return l, fmt.Errorf("follow what the Consul server writes: %w", err)
+		}
+		at, err := time.Parse("2006-01-02 15:04:05 -0700 MST", interval.Timestamp)
+		if err != nil {
+			return l, fmt.Errorf("follow what the Consul server writes: %w", err)
+		}
+		const length = 10 * time.Second
+		if at.Before(began) {
+			continue // it began before we did
+		}
+		l.add(interval)
+		l.Seconds += length.Seconds()
+		if l.Seconds >= d.Seconds() {
+			return l, nil
+		}
+	}
+}
+
+func (l *logged) add(interval api.MetricsInfo) {
+	for _, counter := range interval.Counters {
+		if counter.Name == "consul.raft.apply" {
+			l.Commands += counter.Count
+		}
+	}
+	for _, sample := range interval.Samples {
+		kind, ok := strings.CutPrefix(sample.Name, "consul.fsm.")
+		switch {
+		case !ok:
+		case kind == "coordinate.batch-update":
+			l.Coordinates += sample.Count
+			l.Commands -= sample.Count
+		default:
+			l.Kinds[kind] += sample.Count
+		}
+	}
+}

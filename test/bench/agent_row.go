@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"fairway.dev/fairway/internal/app/agent"
+	"fairway.dev/fairway/internal/image/gobuild"
+	"fairway.dev/fairway/lab/cluster"
+	"fairway.dev/fairway/lab/images"
+	"fairway.dev/fairway/lab/timeline"
+)
+
+const (
+	// coldStarts is how often the start is timed.
+	coldStarts = 3
+	// samples is how many pods come and go at least before their times are
+	// summed up; objects only.
+	samples = 300
+	// containerRounds is the same for containers, in rolling updates.
+	containerRounds = 3
+	// stepTimeout bounds each step of a row.
+	stepTimeout = 3 * time.Minute
+)
+
+// The values of agentRow.PodsAre.
+const (
+	objectPods    = "API objects"
+	containerPods = "containers"
+)
+
+// agentBench measures agents on the one node of a lab.
+type agentBench struct {
+	lab     *cluster.Cluster
+	kube    kubernetes.Interface
+	node    string
+	program string            // path of the agent's binary
+	tokens  map[string]string // files with the Consul token, by registry
+}
+
+func newAgentBench(ctx context.Context, lab *cluster.Cluster) (*agentBench, error) {
+	kube, err := kubernetes.NewForConfig(lab.RESTConfig())
+	if err != nil {
+		return nil, err
+	}
+	set, err := images.Ensure(ctx, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	if err := lab.LoadImage(ctx, set.Sample); err != nil {
+		return nil, err
+	}
+	b := &agentBench{lab: lab, kube: kube, node: lab.Nodes()[0]}
+	if b.program, err = buildAgent(ctx); err != nil {
+		return nil, err
+	}
+	b.tokens, err = writeTokens(ctx, lab)
+	return b, err
+}
+
+// buildAgent builds the agent as a release does.
+func buildAgent(ctx context.Context) (string, error) {
+	checkout, err := gobuild.FindCheckout(ctx)
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	build := gobuild.Build{
+		Name: "the agent", Dir: checkout.Root, Packages: []string{"./cmd/fairway-agent"},
+		Out: filepath.Join(cache, "fairway-lab", "bench"), Log: os.Stderr,
+	}
+	return filepath.Join(build.Out, "fairway-agent"), build.Run(ctx)
+}
+
+// rowSpec says what a row is about.
+type rowSpec struct {
+	registry   string
+	pods       int
+	containers bool
+	rest       time.Duration
+}
+
+// fleet is the pods of a node.
+type fleet interface {
+	// start makes the pods, and returns when they are as ready as they get
+	// without an agent.
+	start(ctx context.Context) error
+	// uids names the pods that are there.
+	uids(ctx context.Context) ([]string, error)
+	// update replaces each pod, a few at a time.
+	update(ctx context.Context, w *witness) error
+	// burst ends all pods at once, then makes as many anew at once.
+	burst(ctx context.Context, w *witness) error
+	remove(ctx context.Context) error
+	selector() string
+}
+
+func (b *agentBench) fleet(s rowSpec) (f fleet, kind string, rounds int) {
+	if s.containers {
+		return newContainers(b.kube, s.pods), containerPods, containerRounds
+	}
+	return newObjects(b.kube, s.pods), objectPods, (samples + s.pods - 1) / s.pods
+}
+
+// measure measures one row. idle is what Consul writes by itself.
+func (b *agentBench) measure(ctx context.Context, s rowSpec, idle logged) (row agentRow, err error) {
+	fleet, kind, rounds := b.fleet(s)
+	row = agentRow{Registry: s.registry, Pods: s.pods, ServicesPerPod: len(benchServices), PodsAre: kind, Load: loadAverage()}
+	say := func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%s, %d %s: %s\n", s.registry, s.pods, kind, fmt.Sprintf(format, args...))
+	}
+	if !s.containers {
+		// Without it nobody else changes the pods, which no kubelet knows.
+		undo, err := b.lab.Stop(ctx, "cp/kube-controller-manager")
+		if err != nil {
+			return row, err
+		}
+		defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
+	}
+	floor := agentFloor
+	if s.registry == agent.RegistryCatalog {
+		floor = catalogFloor
+	}
+	if row.Floor, err = floor(ctx, b.lab, gatePods); err != nil {
+		return row, err
+	}
+	say("floor %s ms; starting the pods", row.Floor)
+	if err := fleet.start(ctx); err != nil {
+		return row, err
+	}
+	defer func() { err = errors.Join(err, fleet.remove(context.WithoutCancel(ctx))) }()
+
+	process, err := b.startCold(ctx, s, fleet, &row)
+	if err != nil {
+		return row, err
+	}
+	defer func() { err = errors.Join(err, process.stop(), b.emptyConsul(context.WithoutCancel(ctx))) }()
+	say("cold starts %v ms; %d rolling updates", row.ColdStarts, rounds)
+	update, err := b.rounds(ctx, fleet, rounds, fleet.update)
+	if err != nil {
+		return row, err
+	}
+	row.ReadyToPassing, row.TerminatingToOut = update.ReadyToPassing, update.TerminatingToOut
+	say("ready to passing %s ms, terminating to out %s ms; %d bursts", row.ReadyToPassing, row.TerminatingToOut, rounds)
+	if row.Burst, err = b.rounds(ctx, fleet, rounds, fleet.burst); err != nil {
+		return row, err
+	}
+	say("ready to passing %s ms, terminating to out %s ms; at rest for %s", row.Burst.ReadyToPassing, row.Burst.TerminatingToOut, s.rest)
+	return row, b.rest(ctx, s, process, &row, idle)
+}
+
+// startCold times the start of the agent with Consul empty, several times. The
+// last process runs on.
+func (b *agentBench) startCold(ctx context.Context, s rowSpec, fleet fleet, row *agentRow) (*agentProcess, error) {
+	var process *agentProcess
+	for range coldStarts {
+		if process != nil {
+			if err := process.stop(); err != nil {
+				return nil, err
+			}
+		}
+		var (
+			took time.Duration
+			err  error
+		)
+		if process, took, err = b.coldStart(ctx, s, fleet); err != nil {
+			return nil, err
+		}
+		row.ColdStarts = append(row.ColdStarts, milliseconds(took))
+	}
+	row.ColdStart = slices.Sorted(slices.Values(row.ColdStarts))[coldStarts/2]
+	return process, nil
+}
+
+func (b *agentBench) coldStart(ctx context.Context, s rowSpec, fleet fleet) (*agentProcess, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := b.emptyConsul(ctx); err != nil {
+		return nil, 0, err
+	}
+	uids, err := fleet.uids(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	w, err := follow(ctx, b.lab, b.kube, benchNamespace, fleet.selector(), benchServices)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer w.stop()
+	process, err := b.startAgent(s)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := w.await(ctx, timeline.Passing, uids...); err != nil {
+		return nil, 0, errors.Join(err, process.stop())
+	}
+	var last time.Time
+	for _, pod := range w.pods() {
+		if at := pod.At[timeline.Passing]; at.After(last) {
+			last = at
+		}
+	}
+	return process, last.Sub(process.started), nil
+}
+
+// rounds does something to the fleet several times, and sums up what the pods
+// went through.
+func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(context.Context, *witness) error) (pair, error) {
+	var pods []timeline.Pod
+	for range n {
+		round, err := func() ([]timeline.Pod, error) {
+			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+			defer cancel()
+			w, err := follow(ctx, b.lab, b.kube, benchNamespace, fleet.selector(), benchServices)
+			if err != nil {
+				return nil, err
+			}
+			defer w.stop()
+			err = do(ctx, w)
+			return w.pods(), err
+		}()
+		if err != nil {
+			return pair{}, err
+		}
+		if n := lost(round); n > 0 {
+			return pair{}, fmt.Errorf("the servers dropped %d healthy pods", n)
+		}
+		pods = append(pods, round...)
+	}
+	return pair{
+		ReadyToPassing:   between(pods, timeline.ContainersReady, timeline.Passing),
+		TerminatingToOut: between(pods, timeline.Terminating, timeline.Out),
+	}, nil
+}
+
+// settleFor is how long after the last change the agent may still compare what
+// the servers hold.
+const settleFor = 5 * time.Second
+
+// rest watches the process while nothing happens.
+func (b *agentBench) rest(ctx context.Context, s rowSpec, process *agentProcess, row *agentRow, idle logged) error {
+	if err := pause(ctx, settleFor); err != nil {
+		return err
+	}
+	before, err := process.usage()
+	if err != nil {
+		return err
+	}
+	if row.RestLog, err = watchLog(ctx, b.lab, s.rest); err != nil {
+		return err
+	}
+	after, err := process.usage()
+	if err != nil {
+		return err
+	}
+	elapsed := after.at.Sub(before.at)
+	row.RestSeconds = elapsed.Round(time.Second).Seconds()
+	row.RestCPUPercent = round2(100 * (after.cpu - before.cpu).Seconds() / elapsed.Seconds())
+	row.RSSMiB, row.PeakRSSMiB = after.rss, after.peak
+	row.RestWrites = row.RestLog.beyond(idle)
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"fairway.dev/fairway/lab/cluster"
+	"fairway.dev/fairway/lab/timeline"
+)
+
+// witness follows pods that are instances of several services. A pod passes
+// when the servers return it for all of its services, and is out when they do
+// for none.
+type witness struct {
+	began     time.Time
+	recorders []*timeline.Recorder // one for each service
+	stop      context.CancelFunc
+
+	mu      sync.Mutex
+	reached map[arrival]int // in how many services
+	waiting map[arrival]chan struct{}
+}
+
+// arrival is one pod that comes to one stage.
+type arrival struct {
+	uid   string
+	stage timeline.Stage
+}
+
+// follow makes a witness that sees all that happens after it returns.
+func follow(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface, namespace, selector string, services []string) (*witness, error) {
+	ctx, stop := context.WithCancel(ctx)
+	w := &witness{stop: stop, reached: map[arrival]int{}, waiting: map[arrival]chan struct{}{}}
+	for _, name := range services {
+		r, err := timeline.Follow(ctx, timeline.Options{
+			Kube: kube, Consul: lab.ConsulServers(), Namespace: namespace, Selector: selector, Service: name,
+			OnStage: func(c timeline.Change) { w.note(arrival{c.Pod.UID, c.Stage}, len(services)) },
+		})
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		w.recorders = append(w.recorders, r)
+	}
+	w.began = time.Now()
+	return w, nil
+}
+
+func (w *witness) note(a arrival, services int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reached[a]++
+	if w.reached[a] == services {
+		close(w.channel(a))
+	}
+}
+
+// channel is closed when the pod has come to the stage. The caller holds mu.
+func (w *witness) channel(a arrival) chan struct{} {
+	c, ok := w.waiting[a]
+	if !ok {
+		c = make(chan struct{})
+		w.waiting[a] = c
+	}
+	return c
+}
+
+// await waits until the pods have come to the stage, in all services.
+func (w *witness) await(ctx context.Context, stage timeline.Stage, uids ...string) error {
+	for _, uid := range uids {
+		w.mu.Lock()
+		c := w.channel(arrival{uid, stage})
+		w.mu.Unlock()
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until pod %s of %d is %s: %w", uid, len(uids), stage, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// until waits for something that the API server shows of the pods.
+func (w *witness) until(ctx context.Context, what string, cond func([]timeline.Pod) bool) error {
+	return w.recorders[0].Wait(ctx, what, cond)
+}
+
+// pods are the timelines of the pods, with the later of the times at which
+// their services reached a stage. Of pods that were there before the witness,
+// the stages that it cannot have seen are left out.
+func (w *witness) pods() []timeline.Pod {
+	pods := w.recorders[0].Pods()
+	for _, r := range w.recorders[1:] {
+		others := map[string]timeline.Pod{}
+		for _, p := range r.Pods() {
+			others[p.UID] = p
+		}
+		for i := range pods {
+			other := others[pods[i].UID]
+			pods[i].Flaps += other.Flaps
+			for _, stage := range []timeline.Stage{timeline.Passing, timeline.Out} {
+				pods[i].At[stage] = later(pods[i].At[stage], other.At[stage])
+			}
+		}
+	}
+	for i := range pods {
+		if pods[i].At[timeline.Created].Before(w.began) {
+			pods[i].At[timeline.ContainersReady] = time.Time{}
+		}
+	}
+	return pods
+}
+
+// later is the later of two times, none if either is.
+func later(a, b time.Time) time.Time {
+	if a.IsZero() || b.IsZero() {
+		return time.Time{}
+	}
+	return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare)
+}
+
+// lost are the pods that the servers dropped although nobody deleted them, or
+// took back after they had dropped them.
+func lost(pods []timeline.Pod) (n int) {
+	for _, p := range pods {
+		if p.Lost() || p.Flaps > 0 {
+			n++
+		}
+	}
+	return n
+}
