@@ -30,18 +30,21 @@ func main() {
 }
 
 // withLab runs measure in a fresh lab with Fairway installed and prints what
-// it returns as one line of JSON. KEEP=1 leaves the lab up.
-func withLab(ctx context.Context, measure func(context.Context, *cluster.Cluster) (any, error)) (err error) {
+// it returns as one line of JSON. Where Fairway registers with the servers, the
+// nodes have no Consul client agents. KEEP=1 leaves the lab up.
+func withLab(ctx context.Context, registry workload.Registry, measure func(context.Context, *cluster.Cluster) (any, error)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
-	lab, err := cluster.UpOwned(ctx, cluster.Default("bench"), os.Stderr)
+	topology := cluster.Default("bench")
+	topology.ConsulAgents = registry == workload.ConsulAgents
+	lab, err := cluster.UpOwned(ctx, topology, os.Stderr)
 	if err != nil {
 		return err
 	}
 	if os.Getenv("KEEP") != "1" {
 		defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx))) }()
 	}
-	if err := workload.InstallFairway(ctx, lab, os.Stderr); err != nil {
+	if err := workload.InstallFairway(ctx, lab, registry, os.Stderr); err != nil {
 		return err
 	}
 	result, err := measure(ctx, lab)
