@@ -31,7 +31,6 @@ type agent struct {
 	left     map[string]bool        // UIDs of pods that asked to be taken out
 	standing map[string]drain.Standing
 	opened   map[string]bool // UIDs whose gate this process has opened
-	asked    map[string]question
 }
 
 // write is an op on its way.
@@ -43,7 +42,7 @@ type write struct {
 	index  int   // of the entry then
 }
 
-// question is what the servers answered about a pod, and has not been looked at.
+// question is what the servers answered about a pod.
 type question struct {
 	proofs map[string]gate.Proof
 	served map[string]bool // what they really gave to clients then, by instance ID
@@ -53,7 +52,7 @@ type question struct {
 func newAgent() *agent {
 	return &agent{
 		shown: map[string]service.Pod{}, word: map[string]service.Pod{}, underway: map[string]*write{}, left: map[string]bool{},
-		standing: map[string]drain.Standing{}, opened: map[string]bool{}, asked: map[string]question{},
+		standing: map[string]drain.Standing{}, opened: map[string]bool{},
 	}
 }
 
@@ -65,8 +64,12 @@ func (w *world) snapshot() (pods []service.Pod, gone map[string]string, synced b
 	}
 	view := podset.Join(kubelet.Side, api.Side)
 	pods, _ = podset.Settle(w.agent.shown, view.Pods, w.agent.restart, w.node.clock)
+	before := w.agent.shown
 	w.agent.shown = map[string]service.Pod{}
 	for _, pod := range pods {
+		if was := before[pod.Ref.UID]; was.Terminating && !pod.Terminating || was.Ended() && !pod.Ended() {
+			w.t.Fatalf("pod %s was shown as leaving and is taken back", pod.Ref.UID)
+		}
 		w.agent.shown[pod.Ref.UID] = pod
 	}
 	maps.DeleteFunc(w.agent.word, func(uid string, _ service.Pod) bool { _, shown := w.agent.shown[uid]; return !shown })
@@ -228,10 +231,9 @@ func (w *world) gateInput(pod service.Pod) gate.Input {
 }
 
 // askGate asks the servers about a pod that waits for them.
-func (w *world) askGate(pod service.Pod, answers func(id string) bool) {
-	if v := w.decideGate(pod, question{}); len(v.NeedsProof) > 0 {
-		w.agent.asked[pod.Ref.UID] = w.ask(v.NeedsProof, answers)
-	}
+func (w *world) askGate(pod service.Pod, answers func(id string) bool) question {
+	v := w.decideGate(pod, question{})
+	return w.ask(v.NeedsProof, answers)
 }
 
 // decideGate decides in the light of an answer, and does what the verdict says.

@@ -46,9 +46,9 @@ func (w *world) checkPlan(in registration.Input, plan registration.Plan) {
 		switch {
 		case op.Kind == registration.Deregister && !(seen.HasCheck && seen.Instance.Health == service.Critical):
 			w.t.Fatalf("I4: deregister %s, which was last seen as %+v", id, seen.Entry)
-		case op.Kind == registration.Deregister && !w.givenUp(op.Instance):
+		case op.Kind == registration.Deregister && !w.givenUp(op.Instance, seen.Entry):
 			w.t.Fatalf("I1: deregister %s (%s): its pod lives and wants it", id, op.Reason)
-		case critical && seen.HasCheck && seen.Instance.Health != service.Critical && !w.givenUp(op.Instance) && !w.saidUnfit(op.Instance):
+		case critical && seen.HasCheck && seen.Instance.Health != service.Critical && !w.givenUp(op.Instance, seen.Entry) && !w.saidUnfit(op.Instance):
 			w.t.Fatalf("I1: %s turns critical (%s), and nobody says that its pod should", id, op.Reason)
 		}
 	}
@@ -67,8 +67,9 @@ func (w *world) checkPlan(in registration.Input, plan registration.Plan) {
 
 // givenUp tells whether the pod of an instance is really over, or does not want
 // the instance any more as far as anybody has said: the API server, and the
-// kubelet about a pod of which that has said nothing.
-func (w *world) givenUp(in service.Instance) bool {
+// kubelet about a pod of which that has said nothing. entry is how the registry
+// holds it.
+func (w *world) givenUp(in service.Instance, entry registration.Entry) bool {
 	pod := w.node.pods[in.Pod.UID]
 	switch {
 	case pod == nil || w.node.over[in.Pod.UID] || w.node.done[in.Pod.UID] || ended(pod):
@@ -80,13 +81,24 @@ func (w *world) givenUp(in service.Instance) bool {
 		told = []service.Pod{word}
 	}
 	for _, now := range told {
-		want := registration.Want(now, annotation.Parse(now), cluster, nodeName, 0)
-		declared := slices.ContainsFunc(want.Instances, func(i service.Instance) bool { return i.ID == in.ID })
-		if !declared && !want.Incomplete {
+		if want := registration.Want(now, annotation.Parse(now), cluster, nodeName, 0); !want.Incomplete && !w.keeps(want, in, entry) {
 			return true
 		}
 	}
 	return false
+}
+
+// keeps tells whether a pod wants an instance, or the same service under an ID
+// that is not in service yet while this one is.
+func (w *world) keeps(want registration.PodState, in service.Instance, entry registration.Entry) bool {
+	return slices.ContainsFunc(want.Instances, func(i service.Instance) bool {
+		if i.ID == in.ID {
+			return true
+		}
+		other := w.agent.view[i.ID]
+		serves := own(other.Entry) && other.HasCheck && other.Instance.Health == i.Health
+		return i.Name == in.Name && entry.Instance.Health != service.Critical && i.Health != service.Critical && !serves
+	})
 }
 
 // saidUnfit tells whether somebody says, or has said and cannot take back, that
@@ -188,7 +200,7 @@ func (w *world) checkRest() {
 	for _, id := range slices.Sorted(maps.Keys(w.registry.held)) {
 		e := w.registry.held[id]
 		uid := e.Instance.Pod.UID
-		if pod := w.node.pods[uid]; own(e.Entry) && pod != nil && !wanted[id] && w.givenUp(e.Instance) {
+		if pod := w.node.pods[uid]; own(e.Entry) && pod != nil && !wanted[id] && w.givenUp(e.Instance, e.Entry) {
 			w.t.Fatalf("I6: %s is still there at rest: %+v", id, e.Entry)
 		}
 	}

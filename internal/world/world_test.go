@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"fairway.dev/fairway/internal/registration"
@@ -38,7 +39,7 @@ func TestInvariantsHoldInAnyWorld(t *testing.T) {
 			for range 10 {
 				rapid.Check(t, func(t *rapid.T) {
 					w := newWorld(t, catalog)
-					for range 3 {
+					for range 4 {
 						t.Repeat(w.actions())
 						w.calm(t)
 					}
@@ -64,8 +65,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a pod goes on":        w.onPod(w.node.progress),
 		"a pod is edited":      w.onPod(w.node.edit),
 		"a pod is deleted":     w.onPod(w.node.remove),
-		"a pod asks to leave":  w.onPod(w.askToLeave),
-		"a pod stops":          w.onPod(w.stop),
+		"a pod wants to stop":  w.onPod(w.stop),
 		"news":                 w.onPod(w.news),
 		"a list":               w.list,
 		"a source falls still": w.silence,
@@ -78,13 +78,13 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			w.finish(id, rapid.IntRange(0, 3).Draw(t, "answer") == 0)
 		}),
 		"the servers are told":   w.sync,
-		"the servers are asked":  w.onPod(w.askServers),
 		"a gate is decided":      w.onPod(w.judgeGate),
 		"strangers":              w.meddle,
 		"the registry is lost":   w.lose,
 		"the agent starts anew":  w.startAnew,
 		"the kubelet starts":     func(*rapid.T) { w.agent.restart = w.node.clock },
 		"time passes":            w.pause,
+		"all is well":            func(*rapid.T) { w.quiet(); w.workOff() },
 		"all is calm for a time": w.calm,
 	}
 	for name, action := range actions {
@@ -165,36 +165,46 @@ func (w *world) sync(t *rapid.T) {
 	}
 }
 
-// askToLeave is what a pod's preStop hook does: its deletion has begun.
-func (w *world) askToLeave(_ *rapid.T, uid string) {
-	if w.node.pods[uid].DeletionTimestamp != nil {
-		w.agent.left[uid] = true
-	}
-}
-
-// stop is a pod that asked to leave and is told whether it may stop.
+// stop is a deletion and the pod's preStop hook: it asks to be taken out, and
+// whether it may stop.
 func (w *world) stop(t *rapid.T, uid string) {
-	if !w.agent.left[uid] {
-		return
+	if w.node.pods[uid].DeletionTimestamp == nil {
+		w.node.change(uid).DeletionTimestamp = &metav1.Time{Time: w.node.clock}
+	}
+	w.agent.left[uid] = true
+	if rapid.Bool().Draw(t, "heard") {
+		w.pass()
 	}
 	if v := w.decideDrain(uid, question{}); len(v.NeedsProof) > 0 {
-		q := w.ask(v.NeedsProof, func(string) bool { return rapid.IntRange(0, 3).Draw(t, "answer") > 0 })
-		if rapid.Bool().Draw(t, "slow") {
-			w.pass()
-		}
+		q := w.ask(v.NeedsProof, w.answers(t))
+		w.slowly(t)
 		w.decideDrain(uid, q)
 	}
 }
 
-func (w *world) askServers(t *rapid.T, uid string) {
+// judgeGate is one turn of a pod that waits at its gate.
+func (w *world) judgeGate(t *rapid.T, uid string) {
+	pod, ok := w.agent.shown[uid]
+	if !ok {
+		return
+	}
+	q := w.askGate(pod, w.answers(t))
+	w.slowly(t)
 	if pod, ok := w.agent.shown[uid]; ok {
-		w.askGate(pod, func(string) bool { return rapid.IntRange(0, 3).Draw(t, "answer") > 0 })
+		w.decideGate(pod, q)
 	}
 }
 
-func (w *world) judgeGate(_ *rapid.T, uid string) {
-	if pod, ok := w.agent.shown[uid]; ok {
-		w.decideGate(pod, w.agent.asked[uid])
+// answers tells which questions are answered.
+func (w *world) answers(t *rapid.T) func(id string) bool {
+	return func(id string) bool { return rapid.IntRange(0, 2).Draw(t, "answer about "+id) > 0 }
+}
+
+// slowly is what may happen between an answer and the decision on it.
+func (w *world) slowly(t *rapid.T) {
+	if rapid.IntRange(0, 2).Draw(t, "slow") == 0 {
+		w.pause(t)
+		w.pass()
 	}
 }
 
@@ -327,8 +337,7 @@ func (w *world) workOff() bool {
 // serve lets every pod that waits ask once.
 func (w *world) serve() {
 	for _, uid := range slices.Sorted(maps.Keys(w.agent.shown)) {
-		w.askGate(w.agent.shown[uid], everything)
-		w.decideGate(w.agent.shown[uid], w.agent.asked[uid])
+		w.decideGate(w.agent.shown[uid], w.askGate(w.agent.shown[uid], everything))
 	}
 	w.pass() // shows the open gates
 }
