@@ -31,7 +31,7 @@ func newCommand() *cobra.Command {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	name := root.PersistentFlags().String("name", "dev", "name of the lab")
-	root.AddCommand(upCommand(name), downCommand(name), statusCommand(name), logsCommand(name),
+	root.AddCommand(upCommand(name), installCommand(name), downCommand(name), statusCommand(name), logsCommand(name),
 		kubectlCommand(name), fairwayCommand(name), execCommand(name), faultCommand(name), buildCommand(), demoCommand())
 	return root
 }

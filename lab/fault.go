@@ -125,7 +125,7 @@ func otherFaults() []faultVerb {
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				return lab.WipeConsulAgent(ctx, args[0])
 			}},
-		{"revoke TOKEN", "Revoke a Consul token: fairway, or agent- and a node", 1,
+		{"revoke TOKEN", "Revoke a Consul token: fairway, fairway-catalog, or agent- and a node", 1,
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				accessor := lab.ConsulAccessor(args[0])
 				if accessor == "" {

@@ -207,7 +207,9 @@ func (s *Store) Replace(objects []any, _ string) error {
 		before, ok := s.pods[key]
 		switch {
 		case ok && before.Pod.Ref.UID != got.Pod.Ref.UID:
-			if !got.Created.Before(before.Created) {
+			// A list may be older than what was heard before it, and of two lives
+			// made in the same second nobody knows which is the later.
+			if got.Created.After(before.Created) {
 				s.gone[before.Pod.Ref.UID] = whyReplaced
 			}
 			changed = true

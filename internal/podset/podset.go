@@ -5,7 +5,7 @@
 // [Join] makes one picture of the two. Who is believed:
 //
 //	which pods there are       both; but what only a kubelet knows that is silent has to be asked about
-//	annotations, ports, gates  the API server, where it knows the pod
+//	annotations, ports, gates  the API server, where it knows the pod or has known it
 //	readiness, addresses,      the kubelet while it answers; else whose word is newer
 //	phase
 //	that a pod terminates or   either: neither is ever taken back
@@ -17,7 +17,7 @@
 // kubelet does not own, gates among them, are written through the API server.
 //
 // [Settle] holds back the moment of unreadiness that the restart of an older
-// kubelet brings.
+// kubelet brings, and keeps what is not to be lost because a list lacks a pod.
 package podset
 
 import (
@@ -74,6 +74,7 @@ func Join(kubelet, api Side) View {
 		}
 	}
 	for _, s := range api.Pods {
+		s.Pod.SpecFromAPI = true
 		byUID[s.Pod.Ref.UID] = s
 		note(s)
 	}

@@ -178,6 +178,26 @@ func TestLeavingLasts(t *testing.T) {
 	}
 }
 
+// A list of the API server that lacks a pod does not bring back the kubelet's
+// older copy of its annotations.
+func TestI1ALackingListTakesNoAnnotationBack(t *testing.T) {
+	annotated := func(names string) Sighting {
+		return sighting(true, func(s *Sighting) { s.Pod.Annotations = map[string]string{"names": names} })
+	}
+	unready := annotated("web")
+	unready.Pod.ContainersReady = false
+	shown := Join(Side{Live: true, Pods: []Sighting{annotated("web")}}, Side{Live: true, Pods: []Sighting{annotated("web,api")}}).Pods[0]
+	lacking := Join(Side{Live: true, Pods: []Sighting{unready}}, Side{Live: true}).Pods
+	pods, _ := Settle(map[string]service.Pod{"u1": shown}, lacking, time.Time{}, at(20))
+	if len(pods) != 1 || pods[0].Annotations["names"] != "web,api" || pods[0].ContainersReady {
+		t.Errorf("%+v; want the API server's annotations with the kubelet's readiness", pods)
+	}
+	pods, _ = Settle(map[string]service.Pod{}, lacking, time.Time{}, at(20))
+	if len(pods) != 1 || pods[0].Annotations["names"] != "web" {
+		t.Errorf("%+v; want the kubelet's annotations of a pod of which the API server has said nothing", pods)
+	}
+}
+
 // A kubelet that restarts makes nobody unready who has not stopped, for a while.
 func TestSettle(t *testing.T) {
 	ready := sighting(true, nil).Pod

@@ -23,7 +23,10 @@ const SettleFor = 20 * time.Second
 //
 // Restart or not, what was shown and is never taken back stays: that a pod
 // terminates or has ended. The source that said so may not name it any more, and
-// another that is silent may know it as it was before.
+// another that is silent may know it as it was before. For the same reason what
+// the API server last said of annotations, ports and gates stays where only a
+// kubelet names the pod: its copy may be older, and would take a service off the
+// pod that was added since (I1).
 //
 // It returns the pods to show, and when to look again, zero if there is no need.
 func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Time) ([]service.Pod, time.Time) {
@@ -33,6 +36,10 @@ func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Ti
 	out := make([]service.Pod, 0, len(now))
 	for _, pod := range now {
 		last := shown[pod.Ref.UID]
+		if last.SpecFromAPI && !pod.SpecFromAPI {
+			pod = withStatus(last, pod)
+			pod.HeldReady = ""
+		}
 		pod = lasting(pod, last)
 		if settling && held(last, pod) {
 			pod.ContainersReady, pod.ContainersReadySince = true, last.ContainersReadySince

@@ -65,6 +65,9 @@ const (
 type Pod struct {
 	Ref         PodRef
 	Annotations map[string]string
+	// SpecFromAPI is true if annotations, ports, gates and conditions are the API
+	// server's word, and not a kubelet's copy of it, which may be older.
+	SpecFromAPI bool
 	// Addresses are the pod's IPs, the primary one first; empty until the
 	// kubelet has reported one.
 	Addresses []netip.Addr

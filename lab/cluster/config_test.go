@@ -31,7 +31,7 @@ func TestKubeletConfig(t *testing.T) {
 		"port":                     float64(10260),
 		"cgroupRoot":               "/fw-lab-n1",
 		"failCgroupV1":             false,
-		"resolvConf":               "",
+		"resolvConf":               "/var/lib/fairway-lab/lab/n1/resolv.conf",
 		"containerRuntimeEndpoint": "unix:///var/lib/fairway-lab/lab/n1/containerd.sock",
 		"podLogsDir":               "/var/lib/fairway-lab/lab/n1/pod-logs",
 		"featureGates":             nil,

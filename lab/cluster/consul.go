@@ -26,6 +26,7 @@ type consulConfig struct {
 	SkipLeaveOnInt     bool           `json:"skip_leave_on_interrupt"`
 	DisableUpdateCheck bool           `json:"disable_update_check"`
 	DisableHostNodeID  bool           `json:"disable_host_node_id"`
+	Ports              map[string]int `json:"ports,omitempty"`
 	Performance        map[string]any `json:"performance"`
 	Connect            map[string]any `json:"connect"`
 	Peering            map[string]any `json:"peering"`
@@ -39,12 +40,26 @@ type consulACL struct {
 	Tokens        map[string]string `json:"tokens"`
 }
 
-// fairwayRules are the rights that Fairway's agent needs: to read what is there and to write services.
-const fairwayRules = `
-agent_prefix   "" { policy = "read" }
-node_prefix    "" { policy = "read" }
+// ClusterID is how Fairway is to call a lab's Kubernetes cluster in Consul: the rights of CatalogToken
+// hold for that cluster alone.
+const ClusterID = "lab"
+
+// fairwayRules are the rights of Fairway's agents by the name of their token: those that
+// docs/registries.md lists, and no others.
+func fairwayRules() map[string]string {
+	return map[string]string{
+		AgentToken: `
+agent_prefix ""   { policy = "read" }
+node_prefix ""    { policy = "read" }
 service_prefix "" { policy = "write" }
-`
+`,
+		CatalogToken: `
+node_prefix "fairway-` + ClusterID + `-" { policy = "write" }
+node_prefix ""              { policy = "read" }
+service_prefix ""           { policy = "write" }
+`,
+	}
+}
 
 // consulConfig makes the configuration of the agent on h; servers have more in it.
 func (c *Cluster) consulConfig(h *Host, nodeID string, tokens map[string]string) consulConfig {
@@ -71,6 +86,7 @@ func (c *Cluster) consulConfig(h *Host, nodeID string, tokens map[string]string)
 	}
 	if !h.Pods.IsValid() {
 		config.Server, config.BootstrapExpect = true, consulServers
+		config.Ports = map[string]int{"dns": 53} // the resolver of the nodes
 		// Servers that were all down at once must know the nodes before one of them leads: a new leader
 		// takes every node out of the catalog that it has not heard of (reconcileReaped in Consul's
 		// leader.go). By themselves they may rejoin each other first, and then it has heard of none.
@@ -91,7 +107,9 @@ func (c *Cluster) startConsul(ctx context.Context) error {
 	management := c.ConsulToken(managementToken)
 	var agents []*Process
 	for _, name := range c.consulServers() {
-		p, err := c.startConsulAgent(name, map[string]string{"initial_management": management, "agent": management})
+		p, err := c.startConsulAgent(name, map[string]string{
+			"initial_management": management, "agent": management, "dns": management,
+		})
 		if err != nil {
 			return err
 		}
@@ -129,15 +147,17 @@ func (c *Cluster) startConsulAgent(host string, tokens map[string]string) (*Proc
 func (c *Cluster) createTokens(ctx context.Context) error {
 	consul := c.Consul(c.consulServers()[0])
 	write := new(api.WriteOptions).WithContext(ctx)
-	policy, _, err := consul.ACL().PolicyReadByName(fairwayToken, new(api.QueryOptions).WithContext(ctx))
-	if err == nil && policy == nil {
-		policy, _, err = consul.ACL().PolicyCreate(&api.ACLPolicy{Name: fairwayToken, Rules: fairwayRules}, write)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.createToken(ctx, consul, fairwayToken, &api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}); err != nil {
-		return err
+	for name, rules := range fairwayRules() {
+		policy, _, err := consul.ACL().PolicyReadByName(name, new(api.QueryOptions).WithContext(ctx))
+		if err == nil && policy == nil {
+			policy, _, err = consul.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, write)
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.createToken(ctx, consul, name, &api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}); err != nil {
+			return err
+		}
 	}
 	if !c.ConsulAgents {
 		return nil

@@ -19,14 +19,17 @@ type consulToken struct {
 // Names of the tokens that every lab has. Each client agent has one more.
 const (
 	managementToken = "management"
-	fairwayToken    = "fairway"
+	// AgentToken is for a Fairway that registers with the nodes' client agents.
+	AgentToken = "fairway"
+	// CatalogToken is for a Fairway that registers with the servers.
+	CatalogToken = "fairway-catalog"
 )
 
 func agentToken(node string) string { return "agent-" + node }
 
 // makeTokens invents the secrets of all tokens. Consul learns of them once it has a leader.
 func (c *Cluster) makeTokens() error {
-	names := []string{managementToken, fairwayToken}
+	names := []string{managementToken, AgentToken, CatalogToken}
 	if c.ConsulAgents {
 		for _, node := range c.nodeNames() {
 			names = append(names, agentToken(node))
@@ -57,32 +60,26 @@ func (c *Cluster) readTokens() error {
 	return nil
 }
 
-// ConsulToken is the secret of a token: "management", "fairway", or "agent-" and a node's name. It is
-// empty if the lab has no such token.
+// ConsulToken is the secret of a token: AgentToken, CatalogToken, "management", or "agent-" and a node's
+// name. It is empty if the lab has no such token.
 func (c *Cluster) ConsulToken(name string) string { return c.tokens[name].SecretID }
 
 // ConsulAccessor is the public ID of a token, by which it can be revoked.
 func (c *Cluster) ConsulAccessor(name string) string { return c.tokens[name].AccessorID }
 
-// FairwayToken is the secret that Fairway's agent is to use.
-func (c *Cluster) FairwayToken() string { return c.ConsulToken(fairwayToken) }
-
-// FairwayAccessor is the public ID of FairwayToken, by which it can be revoked.
-func (c *Cluster) FairwayAccessor() string { return c.ConsulAccessor(fairwayToken) }
-
-// ReplaceFairwayToken makes another token with the same rights; from then on it is FairwayToken. The old
-// one is left as it is.
-func (c *Cluster) ReplaceFairwayToken(ctx context.Context) error {
+// ReplaceToken makes another token with the same rights, AgentToken's or CatalogToken's; from then on it
+// is the one of that name. The old one is left as it is.
+func (c *Cluster) ReplaceToken(ctx context.Context, name string) error {
 	token := consulToken{AccessorID: newUUID(), SecretID: newUUID()}
 	_, _, err := c.Consul(c.consulServers()[0]).ACL().TokenCreate(&api.ACLToken{
-		AccessorID: token.AccessorID, SecretID: token.SecretID, Description: fairwayToken,
-		Policies: []*api.ACLLink{{Name: fairwayToken}},
+		AccessorID: token.AccessorID, SecretID: token.SecretID, Description: name,
+		Policies: []*api.ACLLink{{Name: name}},
 	}, new(api.WriteOptions).WithContext(ctx))
 	if err != nil {
-		return fmt.Errorf("replace Fairway's Consul token: %w", err)
+		return fmt.Errorf("replace Consul token %s: %w", name, err)
 	}
-	c.tokens[fairwayToken] = token
-	return writeJSON(c.tokenPath(fairwayToken), token)
+	c.tokens[name] = token
+	return writeJSON(c.tokenPath(name), token)
 }
 
 func (c *Cluster) tokenPath(name string) string { return c.path("consul-tokens", name+".json") }

@@ -29,7 +29,7 @@ func testFaults(t *testing.T, lab *Cluster) {
 		return err
 	}
 	fairwaysToken := func(ctx context.Context) error {
-		_, err := get(ctx, lab.Host(clientHost), consulURL(lab, "consul-1", "/v1/acl/token/self"), lab.FairwayToken())
+		_, err := get(ctx, lab.Host(clientHost), consulURL(lab, "consul-1", "/v1/acl/token/self"), lab.ConsulToken(AgentToken))
 		return err
 	}
 	for _, tc := range []struct {
@@ -45,7 +45,7 @@ func testFaults(t *testing.T, lab *Cluster) {
 			return lab.Partition(ctx, []string{clientHost, "cp"}, []string{"consul-2", "consul-3"})
 		}},
 		{"revoke token", fairwaysToken, func(ctx context.Context) (Undo, error) {
-			return lab.RevokeToken(ctx, lab.ConsulAccessor(fairwayToken))
+			return lab.RevokeToken(ctx, lab.ConsulAccessor(AgentToken))
 		}},
 		{"wipe Consul agent", registered(t, lab), func(ctx context.Context) (Undo, error) {
 			return lab.WipeConsulAgent(ctx, "n2")

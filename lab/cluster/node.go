@@ -32,6 +32,7 @@ type nodeConfig struct {
 	ContainerdSocket, ProxyKubeconfig string
 	CACert, KubeletCert, KubeletKey   string
 	KubeletPort                       int
+	Resolvers                         []netip.Addr
 }
 
 func (c *Cluster) nodeConfig(h *Host) nodeConfig {
@@ -49,7 +50,17 @@ func (c *Cluster) nodeConfig(h *Host) nodeConfig {
 		KubeletCert:      c.cert("kubelet-" + h.Name),
 		KubeletKey:       c.key("kubelet-" + h.Name),
 		KubeletPort:      kubeletPort,
+		Resolvers:        c.resolvers(),
 	}
+}
+
+// resolvers answer the nodes' questions by DNS: Consul's servers, which know the names below consul.
+func (c *Cluster) resolvers() []netip.Addr {
+	var addresses []netip.Addr
+	for _, server := range c.consulServers() {
+		addresses = append(addresses, c.Host(server).Addr)
+	}
+	return addresses
 }
 
 // render fills one of the files below config/.
@@ -68,6 +79,7 @@ func (c *Cluster) writeNodeConfig(h *Host) error {
 		{"containerd.toml", c.path(h.Name, "containerd.toml")},
 		{"cni.conflist", c.path(h.Name, "cni", "10-pods.conflist")},
 		{"kubelet.yaml", c.path(h.Name, "kubelet.yaml")},
+		{"resolv.conf", c.path(h.Name, "resolv.conf")},
 		{"kube-proxy.yaml", c.path(h.Name, "kube-proxy.yaml")},
 	} {
 		data, err := render(file.name, c.nodeConfig(h))

@@ -43,7 +43,7 @@ func Run(ctx context.Context, out io.Writer, keep bool) (err error) {
 		defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx))) }()
 	}
 	fmt.Fprintln(out, "\nInstalling Fairway from its chart and image")
-	if err := workload.InstallFairway(ctx, lab, out); err != nil {
+	if err := workload.InstallFairway(ctx, lab, workload.ConsulAgents, out); err != nil {
 		return err
 	}
 	show, err := newShow(ctx, lab, out)

@@ -35,9 +35,9 @@ const (
 	short = 8 * time.Second
 )
 
-// Faults are all that the matrix knows, in the order in which they are tried:
-// the gentle ones first.
-func Faults() []Fault {
+// Faults are all that can happen to a Fairway with that registry, in the order
+// in which they are tried: the gentle ones first.
+func Faults(registry workload.Registry) []Fault {
 	faults := []Fault{
 		{Name: "agents killed", Inject: eachNode(func(ctx context.Context, f *Fleet, node string) error {
 			return f.Lab.KillContainer(ctx, node, "agent")
@@ -54,15 +54,11 @@ func Faults() []Fault {
 		faults = append(faults, Fault{Name: "kubelet API answers " + mode, Hold: 30 * time.Second, Short: short / 4,
 			Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) { return f.Lab.KubeletFault(ctx, "n1", mode) }})
 	}
-	return append(faults,
-		Fault{Name: "API server down", Hold: long, Short: short, Inject: killProcesses("cp/kube-apiserver")},
-		Fault{Name: "Consul agents restarted", Inject: eachNode(func(ctx context.Context, f *Fleet, node string) error {
-			return f.Lab.Restart(ctx, node+"/consul")
-		})},
-		Fault{Name: "a Consul agent wiped", Writes: "its entries are registered again", Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) {
-			_, err := f.Lab.WipeConsulAgent(ctx, "n1")
-			return nil, err
-		}},
+	faults = append(faults, Fault{Name: "API server down", Hold: long, Short: short, Inject: killProcesses("cp/kube-apiserver")})
+	if registry == workload.ConsulAgents {
+		faults = append(faults, consulAgentFaults()...)
+	}
+	faults = append(faults,
 		Fault{Name: "Consul's leader killed", Hold: 20 * time.Second, Short: short, Inject: killLeader},
 		Fault{Name: "all Consul servers down", Hold: long, Short: short,
 			Inject: killProcesses("consul-1/consul", "consul-2/consul", "consul-3/consul")},
@@ -73,9 +69,25 @@ func Faults() []Fault {
 			return f.Lab.Partition(ctx, []string{"n1"}, []string{"consul-1", "consul-2", "consul-3"})
 		}},
 		Fault{Name: "Fairway's Consul token revoked and replaced", Hold: 30 * time.Second, Short: short, Inject: replaceToken},
-		Fault{Name: "a node killed", Hold: 30 * time.Second, Short: 2 * short, Node: "n2", Writes: "the node's own health, and that of its pods",
-			Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) { return f.Lab.KillNode(ctx, "n2") }},
 	)
+	if registry == workload.ConsulAgents { // without client agents nobody notices yet that a node has died
+		faults = append(faults, Fault{Name: "a node killed", Hold: 30 * time.Second, Short: 2 * short, Node: "n2", Writes: "the node's own health, and that of its pods",
+			Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) { return f.Lab.KillNode(ctx, "n2") }})
+	}
+	return faults
+}
+
+// consulAgentFaults are those of the nodes' Consul client agents.
+func consulAgentFaults() []Fault {
+	return []Fault{
+		{Name: "Consul agents restarted", Inject: eachNode(func(ctx context.Context, f *Fleet, node string) error {
+			return f.Lab.Restart(ctx, node+"/consul")
+		})},
+		{Name: "a Consul agent wiped", Writes: "its entries are registered again", Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) {
+			_, err := f.Lab.WipeConsulAgent(ctx, "n1")
+			return nil, err
+		}},
+	}
 }
 
 // eachNode does something to one node after the other.
@@ -132,13 +144,14 @@ func upgradeAgents(ctx context.Context, f *Fleet) (cluster.Undo, error) {
 // replaceToken revokes Fairway's Consul token; what ends that is another one in
 // the Secret that the agents read.
 func replaceToken(ctx context.Context, f *Fleet) (cluster.Undo, error) {
-	if _, err := f.Lab.RevokeToken(ctx, f.Lab.FairwayAccessor()); err != nil {
+	name := f.registry.Token()
+	if _, err := f.Lab.RevokeToken(ctx, f.Lab.ConsulAccessor(name)); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
-		if err := f.Lab.ReplaceFairwayToken(ctx); err != nil {
+		if err := f.Lab.ReplaceToken(ctx, name); err != nil {
 			return err
 		}
-		return workload.SetToken(ctx, f.Lab, f.Kube)
+		return workload.SetToken(ctx, f.Lab, f.Kube, f.registry)
 	}, nil
 }

@@ -33,23 +33,27 @@ type Fleet struct {
 	Lab  *cluster.Cluster
 	Kube kubernetes.Interface
 
-	app     workload.App
-	servers []*api.Client          // Consul's
-	agents  map[string]*api.Client // Consul's client agents, by node
-	pods    *timeline.Recorder
-	client  *load.Client
-	rested  bool // since the last fault
+	registry workload.Registry
+	app      workload.App
+	servers  []*api.Client          // Consul's
+	agents   map[string]*api.Client // Consul's client agents that pods are registered with, by node
+	pods     *timeline.Recorder
+	client   *load.Client
+	rested   bool // since the last fault
 }
 
-// Start deploys the app and begins to call it. Stop ends that.
-func Start(ctx context.Context, lab *cluster.Cluster, app workload.App) (*Fleet, error) {
+// Start deploys the app and begins to call it. Stop ends that. registry is the
+// one that the lab's Fairway uses.
+func Start(ctx context.Context, lab *cluster.Cluster, registry workload.Registry, app workload.App) (*Fleet, error) {
 	kube, err := kubernetes.NewForConfig(lab.RESTConfig())
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{Lab: lab, Kube: kube, app: app, servers: lab.ConsulServers(), agents: map[string]*api.Client{}}
-	for _, node := range lab.Nodes() {
-		f.agents[node] = lab.Consul(node)
+	f := &Fleet{Lab: lab, Kube: kube, registry: registry, app: app, servers: lab.ConsulServers(), agents: map[string]*api.Client{}}
+	if registry == workload.ConsulAgents {
+		for _, node := range lab.Nodes() {
+			f.agents[node] = lab.Consul(node)
+		}
 	}
 	f.pods, err = timeline.Follow(ctx, timeline.Options{
 		Kube: kube, Consul: f.servers, Namespace: app.Namespace, Selector: app.Selector(), Service: app.Name,
@@ -328,7 +332,7 @@ func (f *Fleet) agentsUnsettled(ctx context.Context) error {
 }
 
 // podsUnsettled looks at the pods at the API server, in the nodes' Consul agents
-// and at Consul's servers.
+// if they are registered there, and at Consul's servers.
 func (f *Fleet) podsUnsettled(ctx context.Context, pods []corev1.Pod) error {
 	ready := map[string]bool{}
 	for i := range pods {
@@ -343,8 +347,8 @@ func (f *Fleet) podsUnsettled(ctx context.Context, pods []corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	for _, node := range f.Lab.Nodes() {
-		if err := f.unregistered(ctx, node, pods); err != nil {
+	for node, agent := range f.agents {
+		if err := unregistered(ctx, agent, node, pods); err != nil {
 			return err
 		}
 	}
@@ -361,8 +365,8 @@ func (f *Fleet) podsUnsettled(ctx context.Context, pods []corev1.Pod) error {
 }
 
 // unregistered says which pods the Consul agent of a node does not hold.
-func (f *Fleet) unregistered(ctx context.Context, node string, pods []corev1.Pod) error {
-	services, err := f.agents[node].Agent().ServicesWithFilterOpts("", new(api.QueryOptions).WithContext(ctx))
+func unregistered(ctx context.Context, agent *api.Client, node string, pods []corev1.Pod) error {
+	services, err := agent.Agent().ServicesWithFilterOpts("", new(api.QueryOptions).WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("consul agent of %s: %w", node, err)
 	}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,8 +26,50 @@ import (
 const (
 	Namespace = "fairway-system"
 	AgentName = "fairway-agent"
-	tokenName = "fairway-consul-token"
 )
+
+// Registry is where a lab's Fairway registers pods; the chart's value registry.
+type Registry string
+
+// The values of Registry.
+const (
+	ConsulAgents  Registry = "agent"   // the nodes' Consul client agents
+	ConsulServers Registry = "catalog" // the servers; client agents, if there are any, stand idle
+)
+
+// String, Set and Type make a Registry the value of a flag.
+func (r *Registry) String() string { return string(*r) }
+
+// Set takes the value of a flag.
+func (r *Registry) Set(value string) error {
+	if value := Registry(value); value != ConsulAgents && value != ConsulServers {
+		return errors.New("must be agent or catalog")
+	}
+	*r = Registry(value)
+	return nil
+}
+
+// Type is shown in the help of a flag.
+func (r *Registry) Type() string { return "registry" }
+
+// Token is the name of the lab's Consul token for Fairway.
+func (r Registry) Token() string {
+	if r == ConsulServers {
+		return cluster.CatalogToken
+	}
+	return cluster.AgentToken
+}
+
+// secret is the name of the Secret with that token.
+func (r Registry) secret() string { return "consul-" + r.Token() }
+
+// address is where Fairway finds Consul.
+func (r Registry) address() string {
+	if r == ConsulServers {
+		return "http://consul.service.consul:8500"
+	}
+	return "http://127.0.0.1:8500"
+}
 
 // KatalogPort is where the agents of a lab serve katalog-sync's RPC.
 const KatalogPort = "9983"
@@ -34,7 +77,7 @@ const KatalogPort = "9983"
 // InstallFairway builds the images, loads them on all nodes and installs
 // Fairway from its chart, as a user would. It returns when the agents of all
 // nodes are ready.
-func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) error {
+func InstallFairway(ctx context.Context, lab *cluster.Cluster, registry Registry, out io.Writer) error {
 	set, err := images.Ensure(ctx, out)
 	if err != nil {
 		return err
@@ -44,7 +87,14 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 			return err
 		}
 	}
-	if err := createToken(ctx, lab); err != nil {
+	return SwitchRegistry(ctx, lab, registry)
+}
+
+// SwitchRegistry installs Fairway whose images are loaded, or makes the one that
+// is installed use another registry. What that leaves behind in the registry
+// before is left to the caller; see docs/registries.md.
+func SwitchRegistry(ctx context.Context, lab *cluster.Cluster, registry Registry) error {
+	if err := createToken(ctx, lab, registry); err != nil {
 		return err
 	}
 	checkout, err := gobuild.FindCheckout(ctx)
@@ -54,11 +104,12 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 	folder, socket := lab.PodsAPI()
 	_, err = lab.Helm(ctx, "upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
-		"--set", "clusterID=lab",
+		"--set", "clusterID="+cluster.ClusterID,
+		"--set", "registry="+string(registry), "--set", "consul.address="+registry.address(),
 		"--set", "podsAPI.folder="+folder, "--set", "podsAPI.socket="+socket,
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
 		"--set", "drain.katalogPort="+KatalogPort,
-		"--set", "consul.tokenSecret.name="+tokenName)
+		"--set", "consul.tokenSecret.name="+registry.secret())
 	if err != nil {
 		return fmt.Errorf("install Fairway: %w", err)
 	}
@@ -66,7 +117,7 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 }
 
 // createToken puts Fairway's Consul token where its chart expects it.
-func createToken(ctx context.Context, lab *cluster.Cluster) error {
+func createToken(ctx context.Context, lab *cluster.Cluster, registry Registry) error {
 	kube, err := kubernetes.NewForConfig(lab.RESTConfig())
 	if err != nil {
 		return err
@@ -76,24 +127,24 @@ func createToken(ctx context.Context, lab *cluster.Cluster) error {
 		return fmt.Errorf("create namespace %s: %w", Namespace, err)
 	}
 	secrets := kube.CoreV1().Secrets(Namespace)
-	if _, err := secrets.Create(ctx, tokenSecret(lab), metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := secrets.Create(ctx, tokenSecret(lab, registry), metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create the secret with Fairway's Consul token: %w", err)
 	}
 	return nil
 }
 
-func tokenSecret(lab *cluster.Cluster) *corev1.Secret {
+func tokenSecret(lab *cluster.Cluster, registry Registry) *corev1.Secret {
 	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: tokenName},
-		StringData: map[string]string{"token": lab.FairwayToken()},
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: registry.secret()},
+		StringData: map[string]string{"token": lab.ConsulToken(registry.Token())},
 	}
 }
 
 // SetToken gives the agents the lab's current Consul token, as an administrator
 // does who does not want to wait: a kubelet renews the files of a Secret when
 // it next looks at a pod, and an annotation makes it look.
-func SetToken(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface) error {
-	if _, err := kube.CoreV1().Secrets(Namespace).Update(ctx, tokenSecret(lab), metav1.UpdateOptions{}); err != nil {
+func SetToken(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface, registry Registry) error {
+	if _, err := kube.CoreV1().Secrets(Namespace).Update(ctx, tokenSecret(lab, registry), metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("replace Fairway's Consul token: %w", err)
 	}
 	pods, err := kube.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=fairway"})
@@ -116,7 +167,7 @@ func Shell(ctx context.Context, lab *cluster.Cluster, program string, args ...st
 	cmd := lab.Host("client").Command(ctx, program, args...)
 	cmd.Env = append(cmd.Environ(), "KUBECONFIG="+lab.Kubeconfig(),
 		"CONSUL_HTTP_ADDR=http://"+netip.AddrPortFrom(lab.Host("consul-1").Addr, 8500).String(),
-		"CONSUL_HTTP_TOKEN="+lab.FairwayToken())
+		"CONSUL_HTTP_TOKEN="+lab.ConsulToken(cluster.AgentToken))
 	return cmd
 }
 

@@ -99,7 +99,7 @@ func (a App) template(labels map[string]string) corev1.PodTemplateSpec {
 	spec := corev1.PodSpec{
 		Containers:                    []corev1.Container{container},
 		TerminationGracePeriodSeconds: &grace,
-		DNSPolicy:                     corev1.DNSDefault, // a lab has no resolver
+		DNSPolicy:                     corev1.DNSDefault, // a lab has no DNS of the cluster
 		AutomountServiceAccountToken:  new(bool),
 		EnableServiceLinks:            new(bool),
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{

@@ -118,33 +118,16 @@ func (p *agentProcess) usage() (usage, error) {
 
 func round2(x float64) float64 { return math.Round(100*x) / 100 }
 
-// catalogRules are the rights that the agent needs without Consul agents; see
-// docs/registries.md.
-const catalogRules = `
-node_prefix "fairway-lab-" { policy = "write" }
-node_prefix ""             { policy = "read" }
-service_prefix ""          { policy = "write" }
-`
-
 // writeTokens writes the files with the tokens, by registry.
-func writeTokens(ctx context.Context, lab *cluster.Cluster) (map[string]string, error) {
-	acl, write := lab.ConsulServers()[0].ACL(), new(api.WriteOptions).WithContext(ctx)
-	policy, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "bench-catalog", Rules: catalogRules}, write)
-	if err != nil {
-		return nil, err
-	}
-	token, _, err := acl.TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}, write)
-	if err != nil {
-		return nil, err
-	}
+func writeTokens(lab *cluster.Cluster) (map[string]string, error) {
 	folder, err := os.MkdirTemp("", "bench-tokens-")
 	if err != nil {
 		return nil, err
 	}
 	files := map[string]string{}
-	for registry, secret := range map[string]string{agent.RegistryAgent: lab.FairwayToken(), agent.RegistryCatalog: token.SecretID} {
+	for registry, token := range map[string]string{agent.RegistryAgent: cluster.AgentToken, agent.RegistryCatalog: cluster.CatalogToken} {
 		files[registry] = filepath.Join(folder, registry)
-		if err := os.WriteFile(files[registry], []byte(secret), 0o600); err != nil {
+		if err := os.WriteFile(files[registry], []byte(lab.ConsulToken(token)), 0o600); err != nil {
 			return nil, err
 		}
 	}

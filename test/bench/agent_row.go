@@ -61,7 +61,7 @@ func newAgentBench(ctx context.Context, lab *cluster.Cluster) (*agentBench, erro
 	if b.program, err = buildAgent(ctx); err != nil {
 		return nil, err
 	}
-	b.tokens, err = writeTokens(ctx, lab)
+	b.tokens, err = writeTokens(lab)
 	return b, err
 }
 

@@ -17,9 +17,10 @@ import (
 
 // faultsResult is the JSON line of bench faults.
 type faultsResult struct {
-	Bench string      `json:"bench"`
-	Pods  int32       `json:"pods"`
-	Rows  []faultLine `json:"rows"`
+	Bench    string      `json:"bench"`
+	Registry string      `json:"registry"`
+	Pods     int32       `json:"pods"`
+	Rows     []faultLine `json:"rows"`
 }
 
 type faultLine struct {
@@ -33,9 +34,15 @@ type faultLine struct {
 	ConvergedSecs float64 `json:"converged_s"`
 }
 
+type faultsOptions struct {
+	registry workload.Registry
+	pods     int32
+	only     string // part of the names of the faults to try
+	page     string // gets the table; none if empty
+}
+
 func faultsCommand() *cobra.Command {
-	var page, only string
-	var pods int32
+	opts := faultsOptions{registry: workload.ConsulAgents}
 	cmd := &cobra.Command{
 		Use:   "faults",
 		Short: "Break all that Fairway depends on and count what clients notice",
@@ -45,29 +52,31 @@ dropped, failed calls, records of the catalog that were written, and how long
 after the fault everything was as before. Fails if a promise was broken.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withFairway(cmd.Context(), func(ctx context.Context, lab *cluster.Cluster) (any, error) {
-				return tryFaults(ctx, lab, pods, only, page)
+			return withFairway(cmd.Context(), opts.registry, func(ctx context.Context, lab *cluster.Cluster) (any, error) {
+				return tryFaults(ctx, lab, opts)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&page, "write", "", "Markdown page in which to replace the table")
-	cmd.Flags().StringVar(&only, "only", "", "only faults whose name contains this")
-	cmd.Flags().Int32Var(&pods, "pods", 60, "size of the fleet")
+	flags := cmd.Flags()
+	flags.StringVar(&opts.page, "write", "", "Markdown page in which to replace the table")
+	flags.StringVar(&opts.only, "only", "", "only faults whose name contains this")
+	flags.Int32Var(&opts.pods, "pods", 60, "size of the fleet")
+	flags.Var(&opts.registry, "registry", "where Fairway registers pods, agent or catalog; with catalog nodes have no Consul client agent")
 	return cmd
 }
 
-func tryFaults(ctx context.Context, lab *cluster.Cluster, pods int32, only, page string) (any, error) {
-	app := workload.App{Namespace: metav1.NamespaceDefault, Name: "fleet", Replicas: pods, LeaveSeconds: 2}
-	f, err := matrix.Start(ctx, lab, app)
+func tryFaults(ctx context.Context, lab *cluster.Cluster, opts faultsOptions) (any, error) {
+	app := workload.App{Namespace: metav1.NamespaceDefault, Name: "fleet", Replicas: opts.pods, LeaveSeconds: 2}
+	f, err := matrix.Start(ctx, lab, opts.registry, app)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Stop()
 	var rows []matrix.Row
 	var broken []error
-	result := faultsResult{Bench: "faults", Pods: pods}
-	for _, fault := range matrix.Faults() {
-		if !strings.Contains(fault.Name, only) {
+	result := faultsResult{Bench: "faults", Registry: string(opts.registry), Pods: opts.pods}
+	for _, fault := range matrix.Faults(opts.registry) {
+		if !strings.Contains(fault.Name, opts.only) {
 			continue
 		}
 		row, err := f.Try(ctx, fault, fault.Hold)
@@ -89,12 +98,12 @@ func tryFaults(ctx context.Context, lab *cluster.Cluster, pods int32, only, page
 	if err := errors.Join(broken...); err != nil {
 		return nil, err
 	}
-	if page != "" {
+	if opts.page != "" {
 		var table strings.Builder
 		if err := matrix.Table(&table, rows); err != nil {
 			return nil, err
 		}
-		if err := replaceTable(page, "faults", table.String()); err != nil {
+		if err := replaceTable(opts.page, "faults", table.String()); err != nil {
 			return nil, err
 		}
 	}

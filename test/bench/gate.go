@@ -43,7 +43,9 @@ func gateCommand() *cobra.Command {
   floor               one register call to a node's Consul agent until the
                       blocking query returns it: what no agent can beat`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return withFairway(cmd.Context(), benchGate) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withFairway(cmd.Context(), workload.ConsulAgents, benchGate)
+		},
 	}
 }
 

@@ -56,9 +56,12 @@ func withLab(ctx context.Context, topology cluster.Topology, measure measurement
 }
 
 // withFairway is withLab in a lab where Fairway is installed as users do it.
-func withFairway(ctx context.Context, measure measurement) error {
-	return withLab(ctx, cluster.Default("bench"), func(ctx context.Context, lab *cluster.Cluster) (any, error) {
-		if err := workload.InstallFairway(ctx, lab, os.Stderr); err != nil {
+// Where it registers with the servers, the nodes have no Consul client agents.
+func withFairway(ctx context.Context, registry workload.Registry, measure measurement) error {
+	topology := cluster.Default("bench")
+	topology.ConsulAgents = registry == workload.ConsulAgents
+	return withLab(ctx, topology, func(ctx context.Context, lab *cluster.Cluster) (any, error) {
+		if err := workload.InstallFairway(ctx, lab, registry, os.Stderr); err != nil {
 			return nil, err
 		}
 		return measure(ctx, lab)

@@ -49,7 +49,7 @@ var outages = []outage{
 		return begun(t, undo, err)
 	}, []string{"WaitingForServers"}, api.HealthPassing, false},
 	{"the token revoked", func(t *testing.T, node string) cluster.Undo {
-		undo, err := fleet.lab.RevokeToken(t.Context(), fleet.lab.FairwayAccessor())
+		undo, err := fleet.lab.RevokeToken(t.Context(), fleet.lab.ConsulAccessor(cluster.AgentToken))
 		undo = begun(t, undo, err)
 		// Consul's agents believe in a token for some time.
 		until(t, "the agent's token is refused", func(context.Context) (bool, string, error) {

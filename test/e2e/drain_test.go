@@ -35,7 +35,7 @@ import (
 func TestDrainLosesNoRequest(t *testing.T) {
 	for _, kind := range []workload.Drain{workload.NativeSidecar, workload.ClassicSidecar} {
 		t.Run(string(kind), func(t *testing.T) {
-			app := workload.App{Namespace: namespace(t), Name: "drain-" + string(kind), Replicas: 2, Drain: kind}
+			app := fresh(t, workload.App{Name: "drain-" + string(kind), Replicas: 2, Drain: kind})
 			pods := deployReady(t, app)
 			client := startLoad(t, app.Name)
 			waitLoad(t, client, 300)

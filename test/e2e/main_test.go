@@ -23,6 +23,8 @@ var fleet struct {
 	lab    *cluster.Cluster
 	kube   *kubernetes.Clientset
 	consul []*api.Client // the servers
+	// registry is where Fairway registers pods now.
+	registry workload.Registry
 }
 
 func TestMain(m *testing.M) {
@@ -62,5 +64,6 @@ func setUp(ctx context.Context) error {
 		return err
 	}
 	fleet.consul = lab.ConsulServers()
-	return workload.InstallFairway(ctx, lab, os.Stderr)
+	fleet.registry = workload.ConsulAgents
+	return workload.InstallFairway(ctx, lab, fleet.registry, os.Stderr)
 }

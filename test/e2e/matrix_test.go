@@ -10,14 +10,17 @@ import (
 // TestI2FaultMatrix tries every fault that `make faults` measures, in its short
 // form: no healthy instance is lost, no call fails, and what only restarts
 // writes nothing.
-func TestI2FaultMatrix(t *testing.T) {
+func TestI2FaultMatrix(t *testing.T) { tryFaults(t, matrix.Faults(fleet.registry)) }
+
+func tryFaults(t *testing.T, faults []matrix.Fault) {
+	t.Helper()
 	app := fresh(t, workload.App{Name: "matrix", Replicas: 6, LeaveSeconds: 2})
-	f, err := matrix.Start(t.Context(), fleet.lab, app)
+	f, err := matrix.Start(t.Context(), fleet.lab, fleet.registry, app)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Stop()
-	for _, fault := range matrix.Faults() {
+	for _, fault := range faults {
 		t.Run(fault.Name, func(t *testing.T) {
 			row, err := f.Try(t.Context(), fault, fault.Short)
 			if err != nil {

@@ -73,6 +73,7 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 		failed := p.writes.failures[id]
 		switch {
 		case busy, planned[id]: // one at a time, in order
+		case op.Kind == registration.Deregister && p.doubt: // it may be in service; once looked at, it is known (I4)
 		case failed.holds(op, now):
 			next = earlier(next, failed.next)
 		case len(p.writes.underway) < p.writes.most && ctx.Err() == nil:

@@ -27,6 +27,7 @@ type memory struct {
 	log      []string // "kind service health" of each write that came, in order
 	hang     map[string]chan struct{}
 	fail     map[string]error
+	unheard  map[string]error // as fail, but the write is carried out
 }
 
 func (m *memory) Observe(context.Context) ([]registration.Entry, error) {
@@ -44,7 +45,7 @@ func (m *memory) Apply(ctx context.Context, op registration.Op) error {
 	name := op.Instance.Name
 	m.mu.Lock()
 	m.log = append(m.log, string(op.Kind)+" "+name+" "+string(op.Instance.Health))
-	hang, fail := m.hang[name], m.fail[name]
+	hang, fail, unheard := m.hang[name], m.fail[name], m.unheard[name]
 	m.mu.Unlock()
 	if hang != nil {
 		select {
@@ -64,7 +65,7 @@ func (m *memory) Apply(ctx context.Context, op registration.Op) error {
 	} else {
 		delete(m.entries, op.Instance.ID)
 	}
-	return nil
+	return unheard
 }
 
 func (m *memory) Renew(_ context.Context, entries []registration.Entry) error {
@@ -159,6 +160,45 @@ func TestI4AnEndDoesNotWaitForASlowWrite(t *testing.T) {
 			t.Errorf("writes (-want +got):\n%s", diff)
 		}
 		close(slow)
+	})
+}
+
+// I4: an entry that may be in service, because the answer to its last write was
+// not heard, is looked at before it is removed.
+func TestI4WhatIsInDoubtIsNotRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("web", false))
+		synctest.Wait()
+
+		slow := make(chan struct{}) // while it is written nothing can be looked at
+		m.mu.Lock()
+		m.log, m.hang = nil, map[string]chan struct{}{"slow": slow}
+		m.unheard = map[string]error{"web": errors.New("no answer")}
+		m.mu.Unlock()
+		pods.set(runningPod("slow", true), runningPod("web", true))
+		synctest.Wait()
+		pods.change(func() {
+			delete(pods.pods, "uid-web")
+			pods.gone = map[string]string{"uid-web": "deletion seen"}
+		})
+		synctest.Wait()
+		want := []string{"register slow passing", "set-health web passing"}
+		if diff := cmp.Diff(want, slices.Sorted(slices.Values(m.writes()))); diff != "" {
+			t.Errorf("writes while the entry is in doubt (-want +got):\n%s", diff)
+		}
+
+		m.mu.Lock()
+		m.log, m.unheard = nil, nil
+		m.mu.Unlock()
+		close(slow)
+		time.Sleep(time.Second) // virtual time
+		synctest.Wait()
+		want = []string{"set-health web critical", "deregister web critical"}
+		if diff := cmp.Diff(want, slices.DeleteFunc(m.writes(), func(line string) bool { return line == "renew slow" })); diff != "" {
+			t.Errorf("writes after the look (-want +got):\n%s", diff)
+		}
 	})
 }
 
