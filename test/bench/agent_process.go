@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/consul/api"
 
 	"fairway.dev/fairway/internal/app/agent"
 	"fairway.dev/fairway/lab/cluster"
@@ -35,7 +34,7 @@ func (b *agentBench) startAgent(s rowSpec) (*agentProcess, error) {
 		consul = "http://" + b.lab.Host("consul-1").Addr.String() + ":8500"
 	}
 	args := []string{
-		"--cluster-id=lab", "--registry=" + s.registry, "--consul-address=" + consul, "--consul-token-file=" + b.tokens[s.registry],
+		"--cluster-id=" + cluster.ClusterID, "--registry=" + s.registry, "--consul-address=" + consul, "--consul-token-file=" + b.tokens[s.registry],
 		"--kubeconfig=" + b.lab.Kubeconfig(), "--node-address=" + b.lab.Host(b.node).Addr.String(),
 	}
 	if s.containers {

@@ -76,7 +76,7 @@ servers have dropped it; then they have no sidecar and no preStop hook, and end
 when they are told to, as apps do. Fails if a call failed with the drain.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withFairway(cmd.Context(), func(ctx context.Context, lab *cluster.Cluster) (any, error) {
+			return withFairway(cmd.Context(), workload.ConsulAgents, func(ctx context.Context, lab *cluster.Cluster) (any, error) {
 				return benchRollout(ctx, lab, pods, requests, page)
 			})
 		},
