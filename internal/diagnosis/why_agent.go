@@ -51,7 +51,7 @@ func (w *why) viewed(s *Section, view nodeview.View) {
 	}
 	for _, source := range view.Sources {
 		if source.Problem != "" {
-			s.add(Warning, "SourceSilent", "docs/pod-sources.md says what that means", "its source of pods %q does not answer: %s", source.Name, source.Problem)
+			s.add(Note, "SourceSilent", "docs/pod-sources.md says what that means", "its source of pods %q does not answer: %s", source.Name, source.Problem)
 		}
 	}
 	if len(w.Declared.Services)+len(w.Declared.Errors) == 0 {

@@ -78,7 +78,7 @@ func TestShellOnHealthyPod(t *testing.T) {
 	fairway.eventually(0, []string{"nothing to do; its registry holds"}, "plan")
 	fairway.eventually(0, []string{"2 pods declare 2 instances; clients are given 2 of them as declared", "no difference"}, "verify", "-n", app.Namespace)
 	fairway.eventually(0, []string{
-		"all 2 agents are ready", "podsapi and informer on all 2 nodes", "leads, 3 servers in all",
+		"all 2 agents are ready", "all 2 nodes: podsapi and informer", "leads, 3 servers in all",
 		"fairway-own-node keeps each agent", "fairway-inject adds", "as this program",
 	}, "doctor")
 
