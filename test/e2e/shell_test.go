@@ -5,9 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"fairway.dev/fairway/internal/diagnosis"
 	"fairway.dev/fairway/lab/images"
@@ -124,4 +129,61 @@ func TestShellWithoutConsulServers(t *testing.T) {
 	fairway.eventually(1, []string{"cannot ask the Consul servers", "could not be asked from here"}, "doctor")
 	_, plan := fairway.run(t.Context(), "plan")
 	t.Logf("$ fairway plan\n%s", plan)
+}
+
+// TestI8ShellRights: the rights that docs/cli.md names are enough to find out
+// everything.
+func TestI8ShellRights(t *testing.T) {
+	page, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(page), "```yaml\n")
+	rules, _, _ = strings.Cut(rules, "```")
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	app := fresh(t, workload.App{Name: "readable", Replicas: 1})
+	account, reader := app.Namespace+":reader", "reader-"+app.Namespace
+	kubectl := func(args ...string) string {
+		t.Helper()
+		out, err := fleet.lab.Kubectl(bounded(t), args...)
+		if err != nil {
+			t.Fatalf("kubectl %s: %v", strings.Join(args, " "), err)
+		}
+		return strings.TrimSpace(out)
+	}
+	kubectl("apply", "-f", file)
+	kubectl("create", "serviceaccount", "-n", app.Namespace, "reader")
+	kubectl("create", "clusterrolebinding", reader, "--clusterrole=fairway-reader", "--serviceaccount="+account)
+	kubectl("create", "rolebinding", "-n", workload.Namespace, reader, "--role=fairway-reader", "--serviceaccount="+account)
+	t.Cleanup(func() {
+		if out, err := fleet.lab.Kubectl(context.Background(), "delete", "clusterrolebinding/"+reader, "clusterrole/fairway-reader"); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		if out, err := fleet.lab.Kubectl(context.Background(), "delete", "-n", workload.Namespace, "rolebinding/"+reader, "role/fairway-reader"); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	config, err := clientcmd.LoadFromFile(fleet.lab.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range config.AuthInfos {
+		*user = clientcmdapi.AuthInfo{Token: kubectl("create", "token", "-n", app.Namespace, "reader")}
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+
+	pod := deployReady(t, app).Pods()[0]
+	fairway := newShell(t)
+	for _, args := range [][]string{{"why", "-n", app.Namespace, pod.Name}, {"plan"}, {"verify", "-n", app.Namespace}, {"doctor"}} {
+		out := fairway.eventually(0, nil, append(args, "--kubeconfig", kubeconfig)...)
+		if strings.Contains(out, "unknown") {
+			t.Errorf("fairway %s does not find out everything:\n%s", args[0], out)
+		}
+	}
 }
