@@ -158,7 +158,7 @@ func viewed(s *Section, view nodeview.View) {
 		s.add(Problem, "Blocked", registryRemedy(view.Blocked), "publishes nothing for now, and takes nothing away: %s", view.Blocked)
 	}
 	if view.Servers.Problem != "" {
-		s.add(Problem, "ServersAway", "see whether the Consul servers are reached from the node and have a leader",
+		s.add(Problem, "ServersAway", remedyServers,
 			"cannot ask the Consul servers: %s", view.Servers.Problem)
 	}
 	for _, refused := range view.Plan.Refused {

@@ -53,7 +53,7 @@ func TestDoctor(t *testing.T) {
 		"rolling out": {func(f *diagnosis.InstallationFacts) { f.DaemonSet.Updated = 1 }, diagnosis.Note, "1 of 2 agents have the version"},
 		"agent not ready": {func(f *diagnosis.InstallationFacts) {
 			f.Agents[0].Ready = service.Condition{Since: before(time.Minute), Message: "not all containers are ready"}
-		}, diagnosis.Problem, "n1: fairway-agent-n1 is not ready, since 1m0s (not all containers are ready) > read its log: kubectl -n fairway-system logs fairway-agent-n1"},
+		}, diagnosis.Problem, "n1: fairway-agent-n1 is not ready, for 1m0s (not all containers are ready) > read its log: kubectl -n fairway-system logs fairway-agent-n1"},
 		"agent does not answer": {func(f *diagnosis.InstallationFacts) {
 			f.Agents[0].View, f.Agents[0].ViewProblem = nil, "forbidden"
 		}, diagnosis.Unknown, "n1: fairway-agent-n1 could not be asked: forbidden"},

@@ -78,10 +78,10 @@ func TestShellOnHealthyPod(t *testing.T) {
 	fairway.eventually(0, []string{
 		"pod " + app.Namespace + "/" + pod.Name + " is found by clients",
 		app.Name + " is registered as passing", app.Name + ": given to clients, besides 1 other",
-		"open since", "next: nothing to do",
+		"open for", "next: nothing to do",
 	}, "why", "-n", app.Namespace, "pod/"+pod.Name)
 	fairway.eventually(0, []string{"nothing to do; its registry holds"}, "plan")
-	fairway.eventually(0, []string{"2 pods declare 2 instances; clients are given 2 of them as declared", "no difference"}, "verify", "-n", app.Namespace)
+	fairway.eventually(0, []string{"instances    2", "given        2 to clients", "differences  0"}, "verify", "-n", app.Namespace)
 	fairway.eventually(0, []string{
 		"all 2 agents are ready", "all 2 nodes: podsapi and informer", "leads, 3 servers in all",
 		"fairway-own-node keeps each agent", "fairway-inject adds", "as this program",
@@ -121,10 +121,10 @@ func TestShellWithoutConsulServers(t *testing.T) {
 		return len(pods) == 3 && pods[2].Reached(timeline.ContainersReady) && strings.HasPrefix(pods[2].GateReason, "WaitingFor")
 	})
 	waiting, old := pods.Pods()[2], pods.Pods()[0]
-	fairway.eventually(1, []string{"not known: no usable answer from Consul", "not open since", "WaitingForServers"},
+	fairway.eventually(1, []string{"not known: no usable answer from Consul", "not open for", "WaitingForServers"},
 		"why", "-n", app.Namespace, waiting.Name)
 	remove(t, old)
-	fairway.eventually(1, []string{"it asked to be taken out", "waits since", "at most"}, "why", "-n", app.Namespace, old.Name)
+	fairway.eventually(1, []string{"it asked to be taken out", "waits for", "at most"}, "why", "-n", app.Namespace, old.Name)
 	fairway.eventually(2, []string{"no usable answer from Consul"}, "verify", "-n", app.Namespace)
 	fairway.eventually(1, []string{"cannot ask the Consul servers", "could not be asked from here"}, "doctor")
 	_, plan := fairway.run(t.Context(), "plan")

@@ -120,19 +120,16 @@ func (a *access) cluster(ctx context.Context, client kubernetes.Interface) (stri
 // writeCatalog writes a comparison for people.
 func writeCatalog(out io.Writer, r diagnosis.CatalogReport) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "cluster %s: %d pods declare %d instances; clients are given %d of them as declared, and rightly not %d that are not ready\n",
-		r.Cluster, r.Pods, r.Instances, r.Given, r.Withheld)
-	switch {
-	case r.Foreign == 1:
-		text.WriteString("1 entry of others stands under the same names\n")
-	case r.Foreign > 1:
-		fmt.Fprintf(&text, "%d entries of others stand under the same names\n", r.Foreign)
-	}
+	fmt.Fprintf(&text, "cluster      %s\npods         %d\ninstances    %d\n", r.Cluster, r.Pods, r.Instances)
+	fmt.Fprintf(&text, "given        %d to clients, just as declared\n", r.Given)
+	fmt.Fprintf(&text, "kept back    %d, not ready\n", r.Withheld)
+	fmt.Fprintf(&text, "foreign      %d under the same names\n", r.Foreign)
 	for _, finding := range r.Unknown {
-		fmt.Fprintf(&text, "unknown  %s\n", finding.Text)
+		fmt.Fprintf(&text, "unknown      %s\n", finding.Text)
 	}
+	fmt.Fprintf(&text, "differences  %d\n", len(r.Differences))
 	if len(r.Differences) > 0 {
-		fmt.Fprintf(&text, "\n%d differences:\n", len(r.Differences))
+		text.WriteString("\n")
 		table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "SERVICE\tPOD\tNODE\tWHAT\tDETAIL")
 		for _, d := range r.Differences {
@@ -142,8 +139,6 @@ func writeCatalog(out io.Writer, r diagnosis.CatalogReport) error {
 			return err
 		}
 		text.WriteString("\nnext: " + nextOf(r) + "\n")
-	} else if len(r.Unknown) == 0 {
-		text.WriteString("no difference\n")
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
