@@ -256,6 +256,7 @@ func (w *why) gate() Section {
 		s.add(Note, "NotGated", "", "none: the pod can be Ready without being found (docs/gate.md)")
 	case w.open():
 		s.add(OK, "Reachable", "", "open for %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
+		w.ready(&s)
 	case w.Pod.Terminating || w.Pod.Ended():
 		s.add(Note, "NotOpen", "", "never opened: %s", cmp.Or(said, "nothing was written"))
 	case !written:
@@ -264,6 +265,17 @@ func (w *why) gate() Section {
 		s.add(Problem, condition.Reason, "", "not open for %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
 	}
 	return s
+}
+
+// ready tells of a pod that is not Ready although nothing of its own keeps it
+// from that: Kubernetes says so of all pods of a node that it does not hear.
+func (w *why) ready(s *Section) {
+	closed := slices.ContainsFunc(w.Pod.Gates, func(g service.Gate) bool { return !g.Open })
+	if w.Ready.Status != service.ConditionFalse || !w.Pod.ContainersReady || closed || w.Pod.Terminating {
+		return
+	}
+	s.add(Warning, "NotReadyAllTheSame", "see whether the node is Ready: kubectl get node "+w.Node,
+		"the pod is not Ready all the same%s%s", forHow(w.Now, w.Ready.Since), inBrackets(w.Ready.Message))
 }
 
 // events are what Fairway has told on the pod.

@@ -271,6 +271,9 @@ func TestWhy(t *testing.T) {
 			change(f, func(p *service.Pod) { p.Annotations["fairway.dev/service-port"] = "htp" })
 			f.Listings[0].Entries = f.Listings[0].Entries[1:]
 		}, diagnosis.NotFound, bad, []string{"servers note NotGiven: web: the servers have nothing of this pod; 1 other is passing"}},
+		"its node is not heard": {func(f *diagnosis.PodFacts) {
+			f.Ready = service.Condition{Status: service.ConditionFalse, Since: before(time.Minute)}
+		}, diagnosis.Found, fine, []string{"gate warning NotReadyAllTheSame: the pod is not Ready all the same, for 1m0s > see whether the node is Ready: kubectl get node n1"}},
 		"ended": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Phase, p.ContainersReady = service.PhaseSucceeded, false })
 			f.Listings[0].Entries = nil

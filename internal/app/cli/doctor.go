@@ -18,7 +18,6 @@ import (
 
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/diagnosis"
-	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -174,20 +173,11 @@ func (a *access) consulFacts(ctx context.Context, leased bool, cluster string) d
 
 // waiting are the pods on nodes whose gate is not open.
 func waiting(ctx context.Context, client kubernetes.Interface) ([]diagnosis.Placed, error) {
-	pods, err := client.CoreV1().Pods(corev1.NamespaceAll).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	var found []diagnosis.Placed
-	for i := range pods.Items {
-		pod := kube.Pod(&pods.Items[i])
-		node := pods.Items[i].Spec.NodeName
-		closed := slices.ContainsFunc(pod.Gates, func(g service.Gate) bool { return g.Type == service.GateReachable && !g.Open })
-		if closed && node != "" && !pod.Terminating && !pod.Ended() {
-			found = append(found, diagnosis.Placed{Pod: pod, Node: node})
-		}
-	}
-	return found, nil
+	pods, err := placed(ctx, client, corev1.NamespaceAll)
+	return slices.DeleteFunc(pods, func(p diagnosis.Placed) bool {
+		closed := slices.ContainsFunc(p.Pod.Gates, func(g service.Gate) bool { return g.Type == service.GateReachable && !g.Open })
+		return !closed || p.Node == "" || p.Pod.Terminating || p.Pod.Ended()
+	}), err
 }
 
 // katalog are the DaemonSets that run katalog-sync, by their images.

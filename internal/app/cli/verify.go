@@ -17,7 +17,6 @@ import (
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/diagnosis"
-	"fairway.dev/fairway/internal/kube"
 )
 
 func verifyCommand(access *access) *cobra.Command {
@@ -81,11 +80,9 @@ func (a *access) verify(ctx context.Context, cluster string, settle time.Duratio
 
 // compare looks at the pods and then at the servers.
 func (a *access) compare(ctx context.Context, client kubernetes.Interface, cluster string) (diagnosis.CatalogReport, error) {
-	facts := diagnosis.CatalogFacts{Cluster: cluster, Namespace: a.Namespace}
-	// No resource version: as of now, not from a cache.
-	pods, err := client.CoreV1().Pods(a.Namespace).List(ctx, metav1.ListOptions{})
+	pods, err := placed(ctx, client, a.Namespace)
 	if err != nil {
-		return diagnosis.CatalogReport{}, fmt.Errorf("list pods: %w", err)
+		return diagnosis.CatalogReport{}, err
 	}
 	consul, err := a.consul()
 	if err != nil {
@@ -95,14 +92,13 @@ func (a *access) compare(ctx context.Context, client kubernetes.Interface, clust
 	if err != nil {
 		return diagnosis.CatalogReport{}, fmt.Errorf("%w\nset CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file", err)
 	}
-	for i := range pods.Items {
-		pod := kube.Pod(&pods.Items[i])
-		facts.Pods = append(facts.Pods, diagnosis.Placed{Pod: pod, Node: pods.Items[i].Spec.NodeName})
-		names = append(names, annotation.Parse(pod).Services...)
+	for _, pod := range pods {
+		names = append(names, annotation.Parse(pod.Pod).Services...)
 	}
 	slices.Sort(names)
-	facts.Listings = health.List(ctx, consul, slices.Compact(names))
-	return diagnosis.Verify(facts), nil
+	return diagnosis.Verify(diagnosis.CatalogFacts{
+		Cluster: cluster, Namespace: a.Namespace, Pods: pods, Listings: health.List(ctx, consul, slices.Compact(names)),
+	}), nil
 }
 
 // cluster is the id under which the agents register.
