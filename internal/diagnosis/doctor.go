@@ -129,8 +129,9 @@ func (d doctor) agents() Section {
 		s.add(Unknown, "AgentsUnknown", "you need the right to list pods in "+d.Namespace+" (docs/cli.md)", "the agents' pods could not be listed: %s", d.AgentsProblem)
 	}
 	quiet := 0
+	var told byNode
 	for _, agent := range d.Agents {
-		before := len(s.Findings)
+		one := Section{}
 		if agent.Ready.Status != service.ConditionTrue {
 			s.add(Problem, "AgentNotReady", agent.logs(), "%s: %s is not ready%s%s", agent.Node, agent.Name, forHow(d.Now, agent.Ready.Since), inBrackets(agent.Ready.Message))
 		}
@@ -138,65 +139,98 @@ func (d doctor) agents() Section {
 			s.add(Unknown, "NoView", remedyAgentAccess, "%s: %s could not be asked: %s", agent.Node, agent.Name, agent.ViewProblem)
 			continue
 		}
-		d.agent(&s, agent.Node, *agent.View)
-		if len(s.Findings) == before {
+		viewed(&one, *agent.View)
+		if len(one.Findings) == 0 && agent.Ready.Status == service.ConditionTrue {
 			quiet++
 		}
+		told.add(agent.Node, one.Findings)
 	}
 	if quiet > 0 {
-		s.Findings = append([]Finding{{State: OK, Reason: "Publishing", Text: plural(quiet, "agent publishes", "agents publish") + " without complaint"}}, s.Findings...)
+		s.add(OK, "Publishing", "", "%s without complaint", plural(quiet, "agent publishes", "agents publish"))
 	}
+	s.Findings = append(s.Findings, told.findings(len(d.Agents))...)
 	return s
 }
 
-// agent is one agent that has answered.
-func (d doctor) agent(s *Section, node string, view nodeview.View) {
+// viewed is what one agent says of its own work.
+func viewed(s *Section, view nodeview.View) {
 	if view.Blocked != "" {
-		s.add(Problem, "Blocked", registryRemedy(view.Blocked), "%s: publishes nothing for now, and takes nothing away: %s", node, view.Blocked)
+		s.add(Problem, "Blocked", registryRemedy(view.Blocked), "publishes nothing for now, and takes nothing away: %s", view.Blocked)
 	}
 	if view.Servers.Problem != "" {
-		s.add(Problem, "ServersAway", "see whether the Consul servers are reached from the node and have a leader",
-			"%s: cannot ask the Consul servers: %s; last answer %s", node, view.Servers.Problem, ago(d.Now, view.Servers.At))
+		s.add(Problem, "ServersAway", remedyServers,
+			"cannot ask the Consul servers: %s", view.Servers.Problem)
 	}
 	for _, refused := range view.Plan.Refused {
-		s.add(Problem, "RegistryRefused", registryRemedy(refused.Reason), "%s: the registry does not take %s: %s", node, refused.ID, refused.Reason)
+		s.add(Problem, "RegistryRefused", registryRemedy(refused.Reason), "the registry does not take %s: %s", refused.ID, refused.Reason)
 	}
 	if n := len(view.Plan.Frozen); n > 0 {
 		s.add(Problem, "Frozen", "fairway plan --node "+node+" says which, and why; to let them go see docs/removals.md", "%s: %s frozen, because too many came at once", node, plural(n, "removal is", "removals are"))
 	}
 	if n := len(view.Plan.Held); n > 0 {
-		s.add(Warning, "Held", "fairway plan --node "+node+" says which, and why", "%s: %s of pods that are neither there nor proven gone", node, plural(n, "entry", "entries"))
+		s.add(Warning, "Held", "fairway plan says which, and why", "%s of pods that are neither there nor proven gone", plural(n, "entry", "entries"))
 	}
 	if view.Plan.Foreign > 0 {
-		s.add(Note, "Foreign", "", "%s: %s of another cluster or node where this one registers; they are left alone", node, plural(view.Plan.Foreign, "entry", "entries"))
+		s.add(Note, "Foreign", "", "%s of another cluster or node where this one registers, left alone", plural(view.Plan.Foreign, "entry", "entries"))
 	}
 }
 
-// sources is where the agents get their pods from.
+// sources is where the agents get their pods from. One that falls silent beside
+// another that answers does no harm yet: what it said last stands.
 func (d doctor) sources() Section {
 	s := Section{Title: "pod sources"}
-	nodes := map[string][]string{} // by what is said of the sources
+	var told byNode
 	for _, view := range d.views() {
+		one := Section{}
 		var answering []string
 		for _, source := range view.Sources {
 			switch {
 			case source.Problem != "":
-				s.add(Warning, "SourceSilent", "docs/pod-sources.md says what that means", "%s: %s does not answer: %s", view.Node, source.Name, source.Problem)
+				one.add(Note, "SourceSilent", "docs/pod-sources.md says what that means", "%s does not answer: %s", source.Name, source.Problem)
 			case !source.Synced:
-				s.add(Warning, "SourceIncomplete", "wait; if it lasts, read the agent's log", "%s: %s has given no complete list yet", view.Node, source.Name)
+				one.add(Warning, "SourceIncomplete", "wait; if it lasts, read the agent's log", "%s has given no complete list yet", source.Name)
 			default:
 				answering = append(answering, source.Name)
 			}
 		}
 		if len(answering) > 0 {
-			text := strings.Join(answering, " and ")
-			nodes[text] = append(nodes[text], view.Node)
+			one.add(OK, "Sources", "", "%s", strings.Join(answering, " and "))
+		} else if len(view.Sources) > 0 {
+			one.add(Problem, "NoSource", "see whether the kubelet and the API server answer on the node; what is registered stays", "no source of pods answers")
 		}
+		told.add(view.Node, one.Findings)
 	}
-	for _, text := range slices.Sorted(maps.Keys(nodes)) {
-		s.add(OK, "Sources", "", "%s on %s", text, someOf(nodes[text], len(d.Agents)))
-	}
+	s.Findings = told.findings(len(d.Agents))
 	return s
+}
+
+// byNode puts together what is the same on several nodes.
+type byNode struct {
+	order []Finding
+	nodes map[Finding][]string
+}
+
+func (b *byNode) add(node string, findings []Finding) {
+	if b.nodes == nil {
+		b.nodes = map[Finding][]string{}
+	}
+	for _, finding := range findings {
+		if _, known := b.nodes[finding]; !known {
+			b.order = append(b.order, finding)
+		}
+		b.nodes[finding] = append(b.nodes[finding], node)
+	}
+}
+
+// findings are those of all nodes, all being how many nodes there are.
+func (b *byNode) findings(all int) []Finding {
+	var found []Finding
+	for _, finding := range b.order {
+		nodes := b.nodes[finding]
+		finding.Text = someOf(nodes, all) + ": " + finding.Text
+		found = append(found, finding)
+	}
+	return found
 }
 
 func (d doctor) consul() Section {

@@ -40,7 +40,7 @@ func TestDoctor(t *testing.T) {
 	}{
 		"agents":     {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "all 2 agents are ready"},
 		"publishing": {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "2 agents publish without complaint"},
-		"sources":    {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "podsapi and informer on all 2 nodes"},
+		"sources":    {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "all 2 nodes: podsapi and informer"},
 		"consul":     {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "198.18.0.11:8300 leads, 3 servers in all"},
 		"versions":   {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "agents: v1.0.0 on all 2 nodes, as this program"},
 		"policies":   {func(*diagnosis.InstallationFacts) {}, diagnosis.OK, "fairway-inject adds the gate"},
@@ -53,7 +53,7 @@ func TestDoctor(t *testing.T) {
 		"rolling out": {func(f *diagnosis.InstallationFacts) { f.DaemonSet.Updated = 1 }, diagnosis.Note, "1 of 2 agents have the version"},
 		"agent not ready": {func(f *diagnosis.InstallationFacts) {
 			f.Agents[0].Ready = service.Condition{Since: before(time.Minute), Message: "not all containers are ready"}
-		}, diagnosis.Problem, "n1: fairway-agent-n1 is not ready, since 1m0s (not all containers are ready) > read its log: kubectl -n fairway-system logs fairway-agent-n1"},
+		}, diagnosis.Problem, "n1: fairway-agent-n1 is not ready, for 1m0s (not all containers are ready) > read its log: kubectl -n fairway-system logs fairway-agent-n1"},
 		"agent does not answer": {func(f *diagnosis.InstallationFacts) {
 			f.Agents[0].View, f.Agents[0].ViewProblem = nil, "forbidden"
 		}, diagnosis.Unknown, "n1: fairway-agent-n1 could not be asked: forbidden"},
@@ -61,21 +61,27 @@ func TestDoctor(t *testing.T) {
 		"blocked":              {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Blocked = "denied by Consul's ACLs" }, diagnosis.Problem, "n1: publishes nothing for now, and takes nothing away: denied by Consul's ACLs > give the agents' Consul token the rights"},
 		"servers away": {func(f *diagnosis.InstallationFacts) {
 			f.Agents[0].View.Servers = nodeview.Servers{At: before(time.Minute), Problem: "no usable answer from Consul"}
-		}, diagnosis.Problem, "n1: cannot ask the Consul servers: no usable answer from Consul; last answer 1m0s ago"},
+		}, diagnosis.Problem, "n1: cannot ask the Consul servers: no usable answer from Consul"},
 		"refused": {func(f *diagnosis.InstallationFacts) {
 			f.Agents[1].View.Plan.Refused = []nodeview.Refused{{ID: "id-1", Reason: "denied by Consul's ACLs"}}
 		}, diagnosis.Problem, "n2: the registry does not take id-1: denied"},
 		"frozen": {func(f *diagnosis.InstallationFacts) { f.Agents[1].View.Plan.Frozen = make([]nodeview.Kept, 3) }, diagnosis.Problem,
 			"n2: 3 removals are frozen, because too many came at once"},
 		"held": {func(f *diagnosis.InstallationFacts) { f.Agents[1].View.Plan.Held = make([]nodeview.Kept, 2) }, diagnosis.Warning,
-			"n2: 2 entries of pods that are neither there nor proven gone > fairway plan --node n2"},
+			"n2: 2 entries of pods that are neither there nor proven gone > fairway plan says which"},
 		"foreign": {func(f *diagnosis.InstallationFacts) { f.Agents[1].View.Plan.Foreign = 1 }, diagnosis.Note, "n2: 1 entry of another cluster or node"},
-		"a source is silent": {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Problem = "no such socket" }, diagnosis.Warning,
+		"a source is silent": {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Problem = "no such socket" }, diagnosis.Note,
 			"n1: podsapi does not answer: no such socket > docs/pod-sources.md"},
-		"the others are told by node": {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Problem = "no such socket" }, diagnosis.OK, "informer on n1"},
-		"a source is incomplete":      {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Synced = false }, diagnosis.Warning, "n1: podsapi has given no complete list yet"},
-		"no leader":                   {func(f *diagnosis.InstallationFacts) { f.Consul.Leader = "" }, diagnosis.Problem, "the servers have no leader > start the servers"},
-		"consul not reached":          {func(f *diagnosis.InstallationFacts) { f.Consul.Problem = "connection refused" }, diagnosis.Unknown, "could not be asked from here: connection refused > let this shell reach Consul"},
+		"the others are told by node": {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Problem = "no such socket" }, diagnosis.OK, "n1: informer"},
+		"all sources are silent": {func(f *diagnosis.InstallationFacts) {
+			f.Agents[0].View.Sources[0].Problem, f.Agents[0].View.Sources[1].Problem = "no such socket", "refused"
+		}, diagnosis.Problem, "n1: no source of pods answers"},
+		"the same on several nodes": {func(f *diagnosis.InstallationFacts) {
+			f.Agents[0].View.Blocked, f.Agents[1].View.Blocked = "denied by Consul's ACLs", "denied by Consul's ACLs"
+		}, diagnosis.Problem, "all 2 nodes: publishes nothing for now"},
+		"a source is incomplete": {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Synced = false }, diagnosis.Warning, "n1: podsapi has given no complete list yet"},
+		"no leader":              {func(f *diagnosis.InstallationFacts) { f.Consul.Leader = "" }, diagnosis.Problem, "the servers have no leader > start the servers"},
+		"consul not reached":     {func(f *diagnosis.InstallationFacts) { f.Consul.Problem = "connection refused" }, diagnosis.Unknown, "could not be asked from here: connection refused > let this shell reach Consul"},
 		"lease expired": {func(f *diagnosis.InstallationFacts) { f.Consul.Expired = map[string]string{"n2": "node is gone"} }, diagnosis.Problem,
 			"node n2 is taken for dead, so that clients get none of its pods: node is gone"},
 		"leases not read": {func(f *diagnosis.InstallationFacts) { f.Consul.LeasesProblem = "filtered" }, diagnosis.Unknown, "leases of the virtual nodes could not be read: filtered"},

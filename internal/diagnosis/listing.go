@@ -38,6 +38,11 @@ func (l Listing) given() (n int) {
 	return n
 }
 
+// of are the entries of a life of a pod.
+func (l Listing) of(uid string) []Listed {
+	return slices.DeleteFunc(slices.Clone(l.Entries), func(e Listed) bool { return e.Instance.Pod.UID != uid })
+}
+
 // byID are the entries with the ID; more than one if several Consul nodes hold
 // it.
 func (l Listing) byID(id string) []Listed {

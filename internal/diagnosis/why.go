@@ -225,7 +225,7 @@ func (w *why) pod() Section {
 		s.add(Problem, "Ended", "nothing: a pod that has ended is not published", "all containers have stopped: phase %s", pod.Phase)
 		return s
 	case pod.Terminating:
-		s.add(Note, "Terminating", "", "is being deleted, since %s, on node %s", Lasted(w.Now.Sub(w.Deleted)), w.Node)
+		s.add(Note, "Terminating", "", "is being deleted, for %s, on node %s", Lasted(w.Now.Sub(w.Deleted)), w.Node)
 		return s
 	case len(pod.Addresses) == 0:
 		s.add(Problem, "WaitingForAddress", "see what holds it up: "+w.kubectl("describe pod"), "has no address yet on node %s, created %s", w.Node, ago(w.Now, w.Created))
@@ -255,15 +255,27 @@ func (w *why) gate() Section {
 	case !w.Pod.Gated():
 		s.add(Note, "NotGated", "", "none: the pod can be Ready without being found (docs/gate.md)")
 	case w.open():
-		s.add(OK, "Reachable", "", "open since %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
+		s.add(OK, "Reachable", "", "open for %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
+		w.ready(&s)
 	case w.Pod.Terminating || w.Pod.Ended():
 		s.add(Note, "NotOpen", "", "never opened: %s", cmp.Or(said, "nothing was written"))
 	case !written:
 		s.add(Problem, "NothingWritten", "", "not open, and no agent has written why yet")
 	default:
-		s.add(Problem, condition.Reason, "", "not open since %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
+		s.add(Problem, condition.Reason, "", "not open for %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
 	}
 	return s
+}
+
+// ready tells of a pod that is not Ready although nothing of its own keeps it
+// from that: Kubernetes says so of all pods of a node that it does not hear.
+func (w *why) ready(s *Section) {
+	closed := slices.ContainsFunc(w.Pod.Gates, func(g service.Gate) bool { return !g.Open })
+	if w.Ready.Status != service.ConditionFalse || !w.Pod.ContainersReady || closed || w.Pod.Terminating {
+		return
+	}
+	s.add(Warning, "NotReadyAllTheSame", "see whether the node is Ready: kubectl get node "+w.Node,
+		"the pod is not Ready all the same%s%s", forHow(w.Now, w.Ready.Since), inBrackets(w.Ready.Message))
 }
 
 // events are what Fairway has told on the pod.
@@ -297,5 +309,5 @@ func forHow(now, since time.Time) string {
 	if since.IsZero() {
 		return ""
 	}
-	return ", since " + Lasted(now.Sub(since))
+	return ", for " + Lasted(now.Sub(since))
 }

@@ -20,7 +20,7 @@ func (w *why) agent() Section {
 		return s
 	case a.Name == "":
 		s.add(w.without(), "NoAgent", "see where the agents run: "+a.kubectl("get pods -o wide")+"; and whether the chart's nodeSelector leaves the node out",
-			"none on node %s: nobody publishes its pods or opens their gates", w.Node)
+			"no agent on node %s: nobody publishes its pods or opens their gates", w.Node)
 		return s
 	case a.Ready.Status != service.ConditionTrue:
 		s.add(w.without(), "AgentNotReady", a.logs(), "%s on node %s is not ready%s%s", a.Name, w.Node, forHow(w.Now, a.Ready.Since), inBrackets(a.Ready.Message))
@@ -47,18 +47,21 @@ func (w *why) viewed(s *Section, view nodeview.View) {
 		s.add(OK, "AgentReady", "", "%s is ready, version %s, cluster id %s", w.Agent.Name, view.Version, view.Cluster)
 	}
 	if view.Blocked != "" {
-		s.add(w.without(), "Blocked", registryRemedy(view.Blocked), "it publishes nothing for now, and takes nothing away: %s", view.Blocked)
+		s.add(w.without(), "Blocked", registryRemedy(view.Blocked), "its agent publishes nothing for now, and takes nothing away: %s", view.Blocked)
+	}
+	if view.Servers.Problem != "" {
+		s.add(w.without(), "ServersAway", remedyServers, "its agent cannot ask the Consul servers: %s", view.Servers.Problem)
 	}
 	for _, source := range view.Sources {
 		if source.Problem != "" {
-			s.add(Warning, "SourceSilent", "docs/pod-sources.md says what that means", "its source of pods %q does not answer: %s", source.Name, source.Problem)
+			s.add(Note, "SourceSilent", "docs/pod-sources.md says what that means", "its source of pods %q does not answer: %s", source.Name, source.Problem)
 		}
 	}
 	if len(w.Declared.Services)+len(w.Declared.Errors) == 0 {
 		return
 	}
 	if _, known := view.Pod(w.Pod.Ref.UID); !known && !w.Pod.Ended() {
-		s.add(w.without(), "NotSeen", w.Agent.logs(), "it has not seen this pod yet, or nothing of its annotations that it could use")
+		s.add(w.without(), "NotSeen", w.Agent.logs(), "its agent has not seen this pod yet, or nothing of its annotations that it could use")
 	}
 	entries := map[string]nodeview.Entry{}
 	for _, entry := range view.Entries {

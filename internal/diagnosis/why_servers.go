@@ -13,14 +13,20 @@ import (
 // servers is what clients are given of the pod.
 func (w *why) servers() Section {
 	s := Section{Title: "servers"}
+	remedy := remedyConsulAccess
+	if view := w.Agent.View; view != nil && view.Servers.Problem != "" { // they are away for others, too
+		remedy = remedyServers
+	}
 	for _, listing := range w.Listings {
 		if listing.Problem != "" {
-			s.add(Unknown, "ServersUnknown", remedyConsulAccess, "%s: not known: %s%s", listing.Service, listing.Problem, w.heard(listing.Service))
+			s.add(Unknown, "ServersUnknown", remedy, "%s: not known: %s%s", listing.Service, listing.Problem, w.heard(listing.Service))
 			continue
 		}
 		i := slices.IndexFunc(w.wanted, func(in service.Instance) bool { return in.Name == listing.Service })
 		if i >= 0 {
 			w.instance(&s, listing, w.wanted[i])
+		} else if mine := listing.of(w.Pod.Ref.UID); len(mine) == 0 {
+			s.add(Note, "NotGiven", "", "%s: the servers have nothing of this pod; %s passing", listing.Service, plural(listing.given(), "other is", "others are"))
 		}
 		for _, entry := range listing.Entries {
 			if entry.Instance.Pod.UID == w.Pod.Ref.UID && (i < 0 || entry.Instance.ID != w.wanted[i].ID) {
@@ -193,13 +199,13 @@ func (w *why) drain(s *Section, d nodeview.Drain) {
 	asked := "it asked to be taken out " + ago(w.Now, d.Asked)
 	switch {
 	case d.Out:
-		s.add(OK, "OutOfService", "", "%s and is proven out since %s: %s", asked, Lasted(w.Now.Sub(d.Since)), d.Message)
+		s.add(OK, "OutOfService", "", "%s and is proven out for %s: %s", asked, Lasted(w.Now.Sub(d.Since)), d.Message)
 	case d.Ended == "not-confirmed":
 		s.add(Problem, "DrainNotConfirmed", cmp.Or(w.agentRemedy(), "see whether the Consul servers have a leader"), "%s and was not confirmed in time; it waited for %s: %s", asked, d.Reason, d.Message)
 	case d.Ended != "":
 		s.add(Note, "DrainBrokenOff", "", "%s and hung up; it waited for %s: %s", asked, d.Reason, d.Message)
 	default:
-		s.add(Note, d.Reason, "", "%s, waits since %s, for %s more at most: %s: %s", asked,
+		s.add(Note, d.Reason, "", "%s, waits for %s, and %s more at most: %s: %s", asked,
 			Lasted(w.Now.Sub(d.Since)), Lasted(d.Until.Sub(w.Now)), d.Reason, d.Message)
 	}
 }

@@ -132,9 +132,9 @@ func TestWhy(t *testing.T) {
 		words   []string
 	}{
 		"all is well": {func(*diagnosis.PodFacts) {}, diagnosis.Found, fine, []string{
-			"pod shop/web-1 is found by clients\n", "web at 198.18.64.1, port 8080", "containers are ready, since 1m0s",
+			"pod shop/web-1 is found by clients\n", "web at 198.18.64.1, port 8080", "containers are ready, for 1m0s",
 			"fairway-agent-1 is ready, version v1.0.0", "web is registered as passing",
-			"web: given to clients, besides 1 other (index 42)", "open since 1m0s: Reachable: passing at the servers", nothing}},
+			"web: given to clients, besides 1 other (index 42)", "open for 1m0s: Reachable: passing at the servers", nothing}},
 		"a bad annotation": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) {
 				p.Annotations["fairway.dev/service-port"] = "htp"
@@ -175,7 +175,7 @@ func TestWhy(t *testing.T) {
 				shut(gate.WaitingForContainers)(p)
 			})
 			f.Listings[0].Entries[0] = hide(f.Listings[0].Entries[0], "its own check is critical")
-		}, diagnosis.NotFound, bad, []string{"is not found by clients: containers are not ready: containers with unready status: [app], since 1m0s",
+		}, diagnosis.NotFound, bad, []string{"is not found by clients: containers are not ready: containers with unready status: [app], for 1m0s",
 			"servers ok NotGiven: web: not given to clients, as it should be", "1 other is passing", "next: as without Fairway: kubectl -n shop describe pod web-1"}},
 		"another gate": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) {
@@ -189,16 +189,16 @@ func TestWhy(t *testing.T) {
 		}, diagnosis.Found, bad, []string{"still given to clients, and should not be: containers are not ready"}},
 		"no agent, and all is registered": {func(f *diagnosis.PodFacts) {
 			f.Agent = diagnosis.AgentFacts{Namespace: "fairway-system"}
-		}, diagnosis.Found, fine, []string{"agent warning NoAgent: none on node n1", "kubectl -n fairway-system get pods -o wide"}},
+		}, diagnosis.Found, fine, []string{"agent warning NoAgent: no agent on node n1", "kubectl -n fairway-system get pods -o wide"}},
 		"no agent, and the gate waits": {func(f *diagnosis.PodFacts) {
 			f.Agent = diagnosis.AgentFacts{Namespace: "fairway-system"}
 			change(f, func(p *service.Pod) { shut("")(p); delete(p.Conditions, service.GateReachable) })
 			f.Listings[0].Entries = f.Listings[0].Entries[1:]
-		}, diagnosis.NotFound, bad, []string{"is not found by clients: none on node n1", "no agent has written why yet"}},
+		}, diagnosis.NotFound, bad, []string{"is not found by clients: no agent on node n1", "no agent has written why yet"}},
 		"the agent is not ready": {func(f *diagnosis.PodFacts) {
 			f.Agent.Ready = service.Condition{Status: service.ConditionFalse, Since: before(time.Hour)}
 			f.Agent.View, f.Agent.ViewProblem = nil, "connection refused"
-		}, diagnosis.Found, fine, []string{"fairway-agent-1 on node n1 is not ready, since 1h0m", "could not be asked: connection refused", "not all could be found out"}},
+		}, diagnosis.Found, fine, []string{"fairway-agent-1 on node n1 is not ready, for 1h0m", "could not be asked: connection refused", "not all could be found out"}},
 		"the agents may not be listed": {func(f *diagnosis.PodFacts) {
 			f.Agent = diagnosis.AgentFacts{Problem: "forbidden"}
 		}, diagnosis.Found, fine, []string{"agent unknown AgentUnknown", "docs/cli.md"}},
@@ -206,14 +206,14 @@ func TestWhy(t *testing.T) {
 			change(f, shut(gate.WaitingForServers))
 			f.Agent.View.Blocked, f.Agent.View.Entries = "no usable answer from Consul", nil
 			f.Listings[0].Entries = f.Listings[0].Entries[1:]
-		}, diagnosis.NotFound, bad, []string{"is not found by clients: it publishes nothing for now, and takes nothing away: no usable answer",
+		}, diagnosis.NotFound, bad, []string{"is not found by clients: its agent publishes nothing for now, and takes nothing away: no usable answer",
 			"next: see whether Consul answers", "web is not registered"}},
 		"the agent has not seen it": {func(f *diagnosis.PodFacts) {
 			change(f, shut(gate.WaitingForServers))
 			f.Agent.View.Pods, f.Agent.View.Entries = nil, nil
 			f.Agent.View.Sources[0].Problem = "no such socket"
 			f.Listings[0].Entries = nil
-		}, diagnosis.NotFound, bad, []string{"it has not seen this pod yet", `source of pods "podsapi" does not answer: no such socket`, "next: read its log: kubectl -n fairway-system logs fairway-agent-1"}},
+		}, diagnosis.NotFound, bad, []string{"its agent has not seen this pod yet", `source of pods "podsapi" does not answer: no such socket`, "next: read its log: kubectl -n fairway-system logs fairway-agent-1"}},
 		"the registry refuses": {func(f *diagnosis.PodFacts) {
 			change(f, shut(gate.RegistryRefused))
 			f.Agent.View.Entries = nil
@@ -237,7 +237,7 @@ func TestWhy(t *testing.T) {
 		}, diagnosis.NotFound, bad, []string{"web: the servers do not have it; 1 other is passing", "next: wait a moment; if it lasts: read its log"}},
 		"given, and the gate not open": {func(f *diagnosis.PodFacts) {
 			change(f, shut(gate.WaitingForServers))
-		}, diagnosis.NotReady, bad, []string{"is found by clients, but is not Ready: not open since 30s: WaitingForServers: the gate's words"}},
+		}, diagnosis.NotReady, bad, []string{"is found by clients, but is not Ready: not open for 30s: WaitingForServers: the gate's words"}},
 		"given with another port": {func(f *diagnosis.PodFacts) {
 			f.Listings[0].Entries[0].Instance.Port = 9090
 		}, diagnosis.Found, bad, []string{"not as the pod asks for: port differs: is 9090, should be 8080"}},
@@ -258,7 +258,22 @@ func TestWhy(t *testing.T) {
 			away(f)
 			f.Agent.View.Servers.Problem = "no usable answer from Consul"
 			change(f, shut(gate.WaitingForServers))
-		}, diagnosis.Uncertain, bad, []string{"may or may not be found by clients; nobody could ask the servers", "it hears nothing since: no usable answer from Consul", "not open since 30s"}},
+		}, diagnosis.Uncertain, bad, []string{"may or may not be found by clients; nobody could ask the servers", "it hears nothing since: no usable answer from Consul", "not open for 30s"}},
+		"the agent cannot ask the servers, and the gate waits": {func(f *diagnosis.PodFacts) {
+			away(f)
+			f.Agent.View.Servers.Problem = "no usable answer from Consul"
+			change(f, shut(gate.WaitingForServers))
+		}, diagnosis.Uncertain, bad, []string{"nobody could ask the servers: its agent cannot ask the Consul servers: no usable answer", "next: see whether the Consul servers run"}},
+		"the agent cannot ask the servers, and the gate is open": {func(f *diagnosis.PodFacts) {
+			f.Agent.View.Servers.Problem = "no usable answer from Consul"
+		}, diagnosis.Found, fine, []string{"agent warning ServersAway"}},
+		"nothing is registered of a pod with a bad annotation": {func(f *diagnosis.PodFacts) {
+			change(f, func(p *service.Pod) { p.Annotations["fairway.dev/service-port"] = "htp" })
+			f.Listings[0].Entries = f.Listings[0].Entries[1:]
+		}, diagnosis.NotFound, bad, []string{"servers note NotGiven: web: the servers have nothing of this pod; 1 other is passing"}},
+		"its node is not heard": {func(f *diagnosis.PodFacts) {
+			f.Ready = service.Condition{Status: service.ConditionFalse, Since: before(time.Minute)}
+		}, diagnosis.Found, fine, []string{"gate warning NotReadyAllTheSame: the pod is not Ready all the same, for 1m0s > see whether the node is Ready: kubectl get node n1"}},
 		"ended": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Phase, p.ContainersReady = service.PhaseSucceeded, false })
 			f.Listings[0].Entries = nil
@@ -316,9 +331,9 @@ func TestWhyOfLeavingPod(t *testing.T) {
 		words   string
 	}{
 		"waiting": {func(*diagnosis.PodFacts) {}, diagnosis.Left,
-			"it asked to be taken out 12s ago, waits since 10s, for 8s more at most: WaitingForRegistry: the words"},
+			"it asked to be taken out 12s ago, waits for 10s, and 8s more at most: WaitingForRegistry: the words"},
 		"in time":       {func(*diagnosis.PodFacts) {}, diagnosis.Left, "it is ended in 18s at the latest"},
-		"out":           {drain(func(d *nodeview.Drain) { d.Out, d.Ended = true, "out" }), diagnosis.Left, "is proven out since 10s: the words"},
+		"out":           {drain(func(d *nodeview.Drain) { d.Out, d.Ended = true, "out" }), diagnosis.Left, "is proven out for 10s: the words"},
 		"not confirmed": {drain(func(d *nodeview.Drain) { d.Ended = "not-confirmed" }), diagnosis.Left, "was not confirmed in time; it waited for WaitingForRegistry"},
 		"hung up":       {drain(func(d *nodeview.Drain) { d.Ended = "broken-off" }), diagnosis.Left, "and hung up"},
 		"not asked":     {func(f *diagnosis.PodFacts) { f.Agent.View.Drains = nil }, diagnosis.Left, "its sidecar fairway-gate has not asked"},

@@ -5,9 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"fairway.dev/fairway/internal/diagnosis"
 	"fairway.dev/fairway/lab/images"
@@ -73,12 +78,12 @@ func TestShellOnHealthyPod(t *testing.T) {
 	fairway.eventually(0, []string{
 		"pod " + app.Namespace + "/" + pod.Name + " is found by clients",
 		app.Name + " is registered as passing", app.Name + ": given to clients, besides 1 other",
-		"open since", "next: nothing to do",
+		"open for", "next: nothing to do",
 	}, "why", "-n", app.Namespace, "pod/"+pod.Name)
 	fairway.eventually(0, []string{"nothing to do; its registry holds"}, "plan")
-	fairway.eventually(0, []string{"2 pods declare 2 instances; clients are given 2 of them as declared", "no difference"}, "verify", "-n", app.Namespace)
+	fairway.eventually(0, []string{"instances    2", "given        2 to clients", "differences  0"}, "verify", "-n", app.Namespace)
 	fairway.eventually(0, []string{
-		"all 2 agents are ready", "podsapi and informer on all 2 nodes", "leads, 3 servers in all",
+		"all 2 agents are ready", "all 2 nodes: podsapi and informer", "leads, 3 servers in all",
 		"fairway-own-node keeps each agent", "fairway-inject adds", "as this program",
 	}, "doctor")
 
@@ -116,12 +121,69 @@ func TestShellWithoutConsulServers(t *testing.T) {
 		return len(pods) == 3 && pods[2].Reached(timeline.ContainersReady) && strings.HasPrefix(pods[2].GateReason, "WaitingFor")
 	})
 	waiting, old := pods.Pods()[2], pods.Pods()[0]
-	fairway.eventually(1, []string{"not known: no usable answer from Consul", "not open since", "WaitingForServers"},
+	fairway.eventually(1, []string{"not known: no usable answer from Consul", "not open for", "WaitingForServers"},
 		"why", "-n", app.Namespace, waiting.Name)
 	remove(t, old)
-	fairway.eventually(1, []string{"it asked to be taken out", "waits since", "at most"}, "why", "-n", app.Namespace, old.Name)
+	fairway.eventually(1, []string{"it asked to be taken out", "waits for", "at most"}, "why", "-n", app.Namespace, old.Name)
 	fairway.eventually(2, []string{"no usable answer from Consul"}, "verify", "-n", app.Namespace)
 	fairway.eventually(1, []string{"cannot ask the Consul servers", "could not be asked from here"}, "doctor")
 	_, plan := fairway.run(t.Context(), "plan")
 	t.Logf("$ fairway plan\n%s", plan)
+}
+
+// TestI8ShellRights: the rights that docs/cli.md names are enough to find out
+// everything.
+func TestI8ShellRights(t *testing.T) {
+	page, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(page), "```yaml\n")
+	rules, _, _ = strings.Cut(rules, "```")
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	app := fresh(t, workload.App{Name: "readable", Replicas: 1})
+	account, reader := app.Namespace+":reader", "reader-"+app.Namespace
+	kubectl := func(args ...string) string {
+		t.Helper()
+		out, err := fleet.lab.Kubectl(bounded(t), args...)
+		if err != nil {
+			t.Fatalf("kubectl %s: %v", strings.Join(args, " "), err)
+		}
+		return strings.TrimSpace(out)
+	}
+	kubectl("apply", "-f", file)
+	kubectl("create", "serviceaccount", "-n", app.Namespace, "reader")
+	kubectl("create", "clusterrolebinding", reader, "--clusterrole=fairway-reader", "--serviceaccount="+account)
+	kubectl("create", "rolebinding", "-n", workload.Namespace, reader, "--role=fairway-reader", "--serviceaccount="+account)
+	t.Cleanup(func() {
+		if out, err := fleet.lab.Kubectl(context.Background(), "delete", "clusterrolebinding/"+reader, "clusterrole/fairway-reader"); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		if out, err := fleet.lab.Kubectl(context.Background(), "delete", "-n", workload.Namespace, "rolebinding/"+reader, "role/fairway-reader"); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	config, err := clientcmd.LoadFromFile(fleet.lab.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range config.AuthInfos {
+		*user = clientcmdapi.AuthInfo{Token: kubectl("create", "token", "-n", app.Namespace, "reader")}
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+
+	pod := deployReady(t, app).Pods()[0]
+	fairway := newShell(t)
+	for _, args := range [][]string{{"why", "-n", app.Namespace, pod.Name}, {"plan"}, {"verify", "-n", app.Namespace}, {"doctor"}} {
+		out := fairway.eventually(0, nil, append(args, "--kubeconfig", kubeconfig)...)
+		if strings.Contains(out, "unknown") {
+			t.Errorf("fairway %s does not find out everything:\n%s", args[0], out)
+		}
+	}
 }

@@ -6,11 +6,17 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/pager"
 
 	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/diagnosis"
+	"fairway.dev/fairway/internal/kube"
 )
 
 // userAgent is who asks, in the logs of Consul and of the API server.
@@ -76,6 +82,8 @@ func (a *access) kubernetes() (kubernetes.Interface, error) {
 	}
 	config = rest.AddUserAgent(config, userAgent)
 	config.QPS, config.Burst = 50, 100 // one question for each node
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
@@ -85,6 +93,28 @@ func (a *access) kubernetes() (kubernetes.Interface, error) {
 
 // consul is a client of Consul.
 func (a *access) consul() (*consul.Client, error) { return consul.FromEnvironment(a.Consul) }
+
+// placed are the pods of a namespace, or of all, as of now: no resource version
+// is named, so that the answer is not a cache's. They are read in pieces, and it
+// is an error if one is missing (I1).
+func placed(ctx context.Context, client kubernetes.Interface, namespace string) ([]diagnosis.Placed, error) {
+	var pods []diagnosis.Placed
+	pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return client.CoreV1().Pods(namespace).List(ctx, options)
+	})
+	err := pages.EachListItem(ctx, metav1.ListOptions{}, func(object runtime.Object) error {
+		pod, ok := object.(*corev1.Pod)
+		if !ok {
+			return fmt.Errorf("%T is no pod", object)
+		}
+		pods = append(pods, diagnosis.Placed{Pod: kube.Pod(pod), Node: pod.Spec.NodeName})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	return pods, nil
+}
 
 // bound is the time that a command has.
 func (a *access) bound(ctx context.Context) (context.Context, context.CancelFunc) {

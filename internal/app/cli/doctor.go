@@ -18,7 +18,6 @@ import (
 
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/diagnosis"
-	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -98,45 +97,38 @@ func leased(agents []diagnosis.NodeAgent) bool {
 // policies looks at the admission policies of the chart.
 func policies(ctx context.Context, client kubernetes.Interface) []diagnosis.Policy {
 	admission := client.AdmissionregistrationV1()
-	validating := func(name, gives string) diagnosis.Policy {
-		_, err := admission.ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
-		var bound []string
-		if err == nil {
-			bindings, listErr := admission.ValidatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
-			for i := range bindings.Items {
-				bound = append(bound, bindings.Items[i].Spec.PolicyName)
-			}
-			return policy(name, gives, bound, true, listErr)
+	var validating, mutating []string // the policies that are bound
+	validatingBindings, validatingErr := admission.ValidatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
+	if validatingErr == nil {
+		for i := range validatingBindings.Items {
+			validating = append(validating, validatingBindings.Items[i].Spec.PolicyName)
 		}
-		return policy(name, gives, nil, false, err)
 	}
-	mutating := func(name, gives string) diagnosis.Policy {
-		_, err := admission.MutatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
-		var bound []string
-		if err == nil {
-			bindings, listErr := admission.MutatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
-			for i := range bindings.Items {
-				bound = append(bound, bindings.Items[i].Spec.PolicyName)
-			}
-			return policy(name, gives, bound, true, listErr)
+	mutatingBindings, mutatingErr := admission.MutatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
+	if mutatingErr == nil {
+		for i := range mutatingBindings.Items {
+			mutating = append(mutating, mutatingBindings.Items[i].Spec.PolicyName)
 		}
-		return policy(name, gives, nil, false, err)
 	}
+	policy := func(name, gives string, get error, bound []string, list error) diagnosis.Policy {
+		p := diagnosis.Policy{Name: name, Gives: gives, Exists: get == nil, Bound: slices.Contains(bound, name)}
+		switch {
+		case apierrors.IsNotFound(get): // nor has a server that does not know the kind
+		case get != nil:
+			p.Problem = get.Error()
+		case list != nil:
+			p.Problem = list.Error()
+		}
+		return p
+	}
+	_, ownNode := admission.ValidatingAdmissionPolicies().Get(ctx, "fairway-own-node", metav1.GetOptions{})
+	_, annotations := admission.ValidatingAdmissionPolicies().Get(ctx, "fairway-annotations", metav1.GetOptions{})
+	_, inject := admission.MutatingAdmissionPolicies().Get(ctx, "fairway-inject", metav1.GetOptions{})
 	return []diagnosis.Policy{
-		validating("fairway-own-node", "keeps each agent to the pods of its own node"),
-		validating("fairway-annotations", "tells of bad annotations when they are applied"),
-		mutating("fairway-inject", "adds the gate to pods that ask for it"),
+		policy("fairway-own-node", "keeps each agent to the pods of its own node", ownNode, validating, validatingErr),
+		policy("fairway-annotations", "tells of bad annotations when they are applied", annotations, validating, validatingErr),
+		policy("fairway-inject", "adds the gate to pods that ask for it", inject, mutating, mutatingErr),
 	}
-}
-
-// policy is what was found of a policy. A server that does not know the kind has
-// no such policy.
-func policy(name, gives string, bound []string, exists bool, err error) diagnosis.Policy {
-	p := diagnosis.Policy{Name: name, Gives: gives, Exists: exists, Bound: slices.Contains(bound, name)}
-	if err != nil && !apierrors.IsNotFound(err) {
-		p.Problem = err.Error()
-	}
-	return p
 }
 
 // consulFacts looks at Consul, and at the leases of the cluster's virtual nodes.
@@ -174,20 +166,11 @@ func (a *access) consulFacts(ctx context.Context, leased bool, cluster string) d
 
 // waiting are the pods on nodes whose gate is not open.
 func waiting(ctx context.Context, client kubernetes.Interface) ([]diagnosis.Placed, error) {
-	pods, err := client.CoreV1().Pods(corev1.NamespaceAll).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	var found []diagnosis.Placed
-	for i := range pods.Items {
-		pod := kube.Pod(&pods.Items[i])
-		node := pods.Items[i].Spec.NodeName
-		closed := slices.ContainsFunc(pod.Gates, func(g service.Gate) bool { return g.Type == service.GateReachable && !g.Open })
-		if closed && node != "" && !pod.Terminating && !pod.Ended() {
-			found = append(found, diagnosis.Placed{Pod: pod, Node: node})
-		}
-	}
-	return found, nil
+	pods, err := placed(ctx, client, corev1.NamespaceAll)
+	return slices.DeleteFunc(pods, func(p diagnosis.Placed) bool {
+		closed := slices.ContainsFunc(p.Pod.Gates, func(g service.Gate) bool { return g.Type == service.GateReachable && !g.Open })
+		return !closed || p.Node == "" || p.Pod.Terminating || p.Pod.Ended()
+	}), err
 }
 
 // katalog are the DaemonSets that run katalog-sync, by their images.

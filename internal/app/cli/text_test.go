@@ -111,18 +111,22 @@ func TestCatalogText(t *testing.T) {
 		}
 		return out.String()
 	}
-	head := `cluster east: 3 pods declare 3 instances; clients are given 1 of them as declared, and rightly not 0 that are not ready
-1 entry of others stands under the same names
+	head := `cluster      east
+pods         3
+instances    3
+given        1 to clients, just as declared
+kept back    0, not ready
+foreign      1 under the same names
 `
-	if diff := cmp.Diff(head+"no difference\n", text()); diff != "" {
+	if diff := cmp.Diff(head+"differences  0\n", text()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	report.Differences = []diagnosis.Difference{
 		{Kind: diagnosis.GivenGone, Service: "web", Pod: "shop/web-0", Node: "n1", Detail: "there is no such pod"},
 		{Kind: diagnosis.Missing, Service: "web", Pod: "shop/web-1", Node: "n1", Detail: "the servers have no entry"},
 	}
-	want := head + `
-2 differences:
+	want := head + `differences  2
+
 SERVICE  POD         NODE  WHAT       DETAIL
 web      shop/web-0  n1    GivenGone  there is no such pod
 web      shop/web-1  n1    Missing    the servers have no entry

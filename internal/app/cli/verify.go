@@ -17,7 +17,6 @@ import (
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/diagnosis"
-	"fairway.dev/fairway/internal/kube"
 )
 
 func verifyCommand(access *access) *cobra.Command {
@@ -81,11 +80,9 @@ func (a *access) verify(ctx context.Context, cluster string, settle time.Duratio
 
 // compare looks at the pods and then at the servers.
 func (a *access) compare(ctx context.Context, client kubernetes.Interface, cluster string) (diagnosis.CatalogReport, error) {
-	facts := diagnosis.CatalogFacts{Cluster: cluster, Namespace: a.Namespace}
-	// No resource version: as of now, not from a cache.
-	pods, err := client.CoreV1().Pods(a.Namespace).List(ctx, metav1.ListOptions{})
+	pods, err := placed(ctx, client, a.Namespace)
 	if err != nil {
-		return diagnosis.CatalogReport{}, fmt.Errorf("list pods: %w", err)
+		return diagnosis.CatalogReport{}, err
 	}
 	consul, err := a.consul()
 	if err != nil {
@@ -95,14 +92,13 @@ func (a *access) compare(ctx context.Context, client kubernetes.Interface, clust
 	if err != nil {
 		return diagnosis.CatalogReport{}, fmt.Errorf("%w\nset CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file", err)
 	}
-	for i := range pods.Items {
-		pod := kube.Pod(&pods.Items[i])
-		facts.Pods = append(facts.Pods, diagnosis.Placed{Pod: pod, Node: pods.Items[i].Spec.NodeName})
-		names = append(names, annotation.Parse(pod).Services...)
+	for _, pod := range pods {
+		names = append(names, annotation.Parse(pod.Pod).Services...)
 	}
 	slices.Sort(names)
-	facts.Listings = health.List(ctx, consul, slices.Compact(names))
-	return diagnosis.Verify(facts), nil
+	return diagnosis.Verify(diagnosis.CatalogFacts{
+		Cluster: cluster, Namespace: a.Namespace, Pods: pods, Listings: health.List(ctx, consul, slices.Compact(names)),
+	}), nil
 }
 
 // cluster is the id under which the agents register.
@@ -120,19 +116,16 @@ func (a *access) cluster(ctx context.Context, client kubernetes.Interface) (stri
 // writeCatalog writes a comparison for people.
 func writeCatalog(out io.Writer, r diagnosis.CatalogReport) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "cluster %s: %d pods declare %d instances; clients are given %d of them as declared, and rightly not %d that are not ready\n",
-		r.Cluster, r.Pods, r.Instances, r.Given, r.Withheld)
-	switch {
-	case r.Foreign == 1:
-		text.WriteString("1 entry of others stands under the same names\n")
-	case r.Foreign > 1:
-		fmt.Fprintf(&text, "%d entries of others stand under the same names\n", r.Foreign)
-	}
+	fmt.Fprintf(&text, "cluster      %s\npods         %d\ninstances    %d\n", r.Cluster, r.Pods, r.Instances)
+	fmt.Fprintf(&text, "given        %d to clients, just as declared\n", r.Given)
+	fmt.Fprintf(&text, "kept back    %d, not ready\n", r.Withheld)
+	fmt.Fprintf(&text, "foreign      %d under the same names\n", r.Foreign)
 	for _, finding := range r.Unknown {
-		fmt.Fprintf(&text, "unknown  %s\n", finding.Text)
+		fmt.Fprintf(&text, "unknown      %s\n", finding.Text)
 	}
+	fmt.Fprintf(&text, "differences  %d\n", len(r.Differences))
 	if len(r.Differences) > 0 {
-		fmt.Fprintf(&text, "\n%d differences:\n", len(r.Differences))
+		text.WriteString("\n")
 		table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "SERVICE\tPOD\tNODE\tWHAT\tDETAIL")
 		for _, d := range r.Differences {
@@ -142,8 +135,6 @@ func writeCatalog(out io.Writer, r diagnosis.CatalogReport) error {
 			return err
 		}
 		text.WriteString("\nnext: " + nextOf(r) + "\n")
-	} else if len(r.Unknown) == 0 {
-		text.WriteString("no difference\n")
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
