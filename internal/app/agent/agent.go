@@ -64,7 +64,7 @@ type outside struct {
 	prover   prover
 	watcher  watcher
 	writer   podWriter
-	tokens   verifier // nil if --grpc-listen is off
+	tokens   verifier            // nil if --grpc-listen is off
 	usage    func() consul.Usage // of all of it that is Consul's
 }
 
