@@ -165,7 +165,7 @@ func viewed(s *Section, view nodeview.View) {
 		s.add(Problem, "RegistryRefused", registryRemedy(refused.Reason), "the registry does not take %s: %s", refused.ID, refused.Reason)
 	}
 	if n := len(view.Plan.Frozen); n > 0 {
-		s.add(Problem, "Frozen", "fairway plan --node "+node+" says which, and why; to let them go see docs/removals.md", "%s: %s frozen, because too many came at once", node, plural(n, "removal is", "removals are"))
+		s.add(Problem, "Frozen", "fairway plan says which, and why; docs/removals.md says how to let them go", "%s frozen, because too many came at once", plural(n, "removal is", "removals are"))
 	}
 	if n := len(view.Plan.Held); n > 0 {
 		s.add(Warning, "Held", "fairway plan says which, and why", "%s of pods that are neither there nor proven gone", plural(n, "entry", "entries"))

@@ -117,3 +117,12 @@ const (
 	// answer.
 	WaitingForServers = "WaitingForServers"
 )
+
+// Reasons are all that the gate of a pod that may still be Ready can wait for,
+// and Reachable.
+func Reasons() []string {
+	return []string{
+		InvalidAnnotation, NothingDeclared, FixedHealth, WaitingForAddress, WaitingForContainers,
+		WaitingForOtherGates, RegistryRefused, NotPassingAtServers, WaitingForServers, Reachable,
+	}
+}

@@ -67,8 +67,8 @@ type outside struct {
 	prover   prover
 	watcher  watcher
 	writer   podWriter
-	tokens   verifier // nil if --grpc-listen is off
-	usage    func() consul.Usage
+	tokens   verifier            // nil if --grpc-listen is off
+	usage    func() consul.Usage // of all of it that is Consul's
 }
 
 // New makes an agent that speaks to Kubernetes and Consul as the options say.
@@ -111,9 +111,7 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if outside.usage != nil {
-		reg.MustRegister(usageCollector{outside.usage})
-	}
+	reg.MustRegister(usageCollector{outside.usage})
 	return &Agent{
 		opts: opts, log: log, outside: outside, registry: reg,
 		describe: func(time.Time) string { return "" }, sources: func() []nodeview.Source { return nil },

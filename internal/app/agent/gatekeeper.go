@@ -325,7 +325,7 @@ func (g *gatekeeper) count(waiting []*pod) {
 			since[reason] = p.readySince
 		}
 	}
-	for _, reason := range gateReasons() {
+	for _, reason := range gate.Reasons() {
 		g.metrics.gateWaiting.WithLabelValues(reason).Set(float64(pods[reason]))
 		setSince(g.metrics.gateSince, reason, since[reason])
 	}

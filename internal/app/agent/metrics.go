@@ -128,7 +128,7 @@ func (m *metrics) begin() {
 	for vec, values := range map[*prometheus.GaugeVec][]string{
 		m.pods:         {"all", "declared", "gated"},
 		m.entries:      {"desired", "observed", "due", "failing", "refused", "held", "replaced", "foreign"},
-		m.gateWaiting:  gateReasons(),
+		m.gateWaiting:  gate.Reasons(),
 		m.drainWaiting: {drain.WaitingForAgent, drain.WaitingForRegistry, drain.StillAtServers, drain.WaitingForServers},
 	} {
 		for _, value := range values {
@@ -150,15 +150,6 @@ func publishing(board *board) prometheus.Collector {
 		}
 		return 1
 	})
-}
-
-// gateReasons are what a gate can wait for. Reachable stands for a proof that
-// the API server has not taken yet.
-func gateReasons() []string {
-	return []string{
-		gate.InvalidAnnotation, gate.NothingDeclared, gate.FixedHealth, gate.WaitingForAddress, gate.WaitingForContainers,
-		gate.WaitingForOtherGates, gate.RegistryRefused, gate.NotPassingAtServers, gate.WaitingForServers, gate.Reachable,
-	}
 }
 
 // The values of the label change.

@@ -18,6 +18,7 @@ import (
 
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/lab/servers"
 )
 
@@ -71,6 +72,43 @@ func TestTimesOfChanges(t *testing.T) {
 		time.Sleep(10 * time.Second) // virtual time
 		expect("out of service", map[string]float64{due: 0, failing: 0, refused: 0, ins: 1, outs: 1, outSeconds: 15.75, outSince: 0})
 	})
+}
+
+// Who waits at a gate is counted by reason, with the one who waits longest. A
+// proof that the API server has not taken is waited for, too.
+func TestWhoWaitsAtTheGate(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	g := &gatekeeper{metrics: newMetrics(reg)}
+	waits := func(reason string, open bool, since time.Time) *pod {
+		return &pod{verdict: gate.Verdict{Reason: reason, Open: open}, readySince: since}
+	}
+	first, later := time.Unix(1000, 0), time.Unix(2000, 0)
+	g.count([]*pod{
+		waits(gate.WaitingForServers, false, later), waits(gate.WaitingForServers, false, first),
+		waits(gate.Reachable, true, later), waits(gate.WaitingForContainers, false, time.Time{}),
+	})
+	const count, since = "fairway_gate_waiting", "fairway_gate_waiting_since_timestamp_seconds"
+	got := gather(t, reg)
+	for series, want := range map[string]float64{
+		count + `{reason="WaitingForServers"}`: 2, since + `{reason="WaitingForServers"}`: 1000,
+		count + `{reason="Reachable"}`: 1, since + `{reason="Reachable"}`: 2000,
+		count + `{reason="WaitingForContainers"}`: 1, count + `{reason="RegistryRefused"}`: 0,
+	} {
+		if value, ok := got[series]; !ok || value != want {
+			t.Errorf("%s is %v, want %v", series, value, want)
+		}
+	}
+	if _, ok := got[since+`{reason="WaitingForContainers"}`]; ok {
+		t.Error("a pod whose containers are not ready is said to be ready but for the gate")
+	}
+	g.count(nil)
+	got = gather(t, reg)
+	if n, ok := got[count+`{reason="WaitingForServers"}`]; !ok || n != 0 {
+		t.Errorf("nobody waits, and %v are said to", n)
+	}
+	if _, ok := got[since+`{reason="WaitingForServers"}`]; ok {
+		t.Error("nobody waits, and it is said since when")
+	}
 }
 
 // What alerts and dashboard ask for is there, as well as what the repository's
