@@ -110,6 +110,20 @@ func Confirm(ctx context.Context, client kubernetes.Interface, ref service.PodRe
 	return judge(ref, pod, err)
 }
 
+// Absent asks the API server whether a node has no pod of that name, whatever its
+// UID. It is proven by a quorum read that finds no pod of that name, or one that
+// was given to another node.
+func Absent(ctx context.Context, client kubernetes.Interface, name service.PodRef, node string) (absent bool, why string, err error) {
+	pod, err := client.CoreV1().Pods(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
+	if err == nil && pod.Name == name.Name && pod.Namespace == name.Namespace && pod.UID != "" {
+		if pod.Spec.NodeName == node || pod.Spec.NodeName == "" {
+			return false, "", nil
+		}
+		return true, "it is on node " + pod.Spec.NodeName, nil
+	}
+	return judge(name, pod, err)
+}
+
 // judge reads the answer to a GET of a pod.
 func judge(ref service.PodRef, pod *corev1.Pod, err error) (gone bool, why string, _ error) {
 	switch {

@@ -1,5 +1,5 @@
 // Package servers builds the real servers of the lab, Kubernetes, etcd, Consul,
-// containerd and Helm, from the nested modules beside it.
+// containerd, Helm and katalog-sync, from the nested modules beside it.
 //
 // The modules are kept apart so that none of the servers' dependencies reaches
 // the product. What is built is kept in the user's cache folder under a name
@@ -29,6 +29,8 @@ const (
 	Consul     Family = "consul"     // consul
 	Containerd Family = "containerd" // containerd, containerd-shim-runc-v2, ctr
 	Helm       Family = "helm"       // helm
+	// KatalogSync is what Fairway takes the place of.
+	KatalogSync Family = "katalog-sync" // katalog-sync-daemon
 )
 
 // Options says which servers are wanted.
@@ -62,7 +64,7 @@ func Ensure(ctx context.Context, o Options) (Bin, error) {
 		o.Kubernetes = "1.37"
 	}
 	if o.Families == nil {
-		o.Families = []Family{Etcd, Containerd, Helm, Consul, Kubernetes} // quick ones first
+		o.Families = []Family{Etcd, KatalogSync, Containerd, Helm, Consul, Kubernetes} // quick ones first
 	}
 	if o.Out == nil {
 		o.Out = io.Discard

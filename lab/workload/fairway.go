@@ -30,9 +30,10 @@ const (
 const KatalogPort = "9983"
 
 // InstallFairway builds the images, loads them on all nodes and installs
-// Fairway from its chart, as a user would. It returns when the agents of all
-// nodes are ready.
-func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) error {
+// Fairway from its chart, as a user would, with values of the chart beside those
+// that the lab needs. It returns when the agents of all nodes are ready with
+// them.
+func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer, values ...string) error {
 	set, err := images.Ensure(ctx, out)
 	if err != nil {
 		return err
@@ -50,15 +51,26 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, out io.Writer) er
 		return fmt.Errorf("find Fairway's chart: %w", err)
 	}
 	folder, socket := lab.PodsAPI()
-	_, err = lab.Helm(ctx, "upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
+	args := []string{"upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
 		"--set", "clusterID=lab",
-		"--set", "podsAPI.folder="+folder, "--set", "podsAPI.socket="+socket,
+		"--set", "podsAPI.folder=" + folder, "--set", "podsAPI.socket=" + socket,
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
-		"--set", "drain.katalogPort="+KatalogPort,
-		"--set", "consul.tokenSecret.name="+tokenName)
-	if err != nil {
+		"--set", "drain.katalogPort=" + KatalogPort,
+		"--set", "consul.tokenSecret.name=" + tokenName}
+	for _, value := range values {
+		args = append(args, "--set", value)
+	}
+	if _, err := lab.Helm(ctx, args...); err != nil {
 		return fmt.Errorf("install Fairway: %w", err)
+	}
+	return nil
+}
+
+// UninstallFairway removes what InstallFairway has installed, as a user would.
+func UninstallFairway(ctx context.Context, lab *cluster.Cluster) error {
+	if _, err := lab.Helm(ctx, "uninstall", "fairway", "--namespace", Namespace, "--wait", "--timeout", "2m"); err != nil {
+		return fmt.Errorf("uninstall Fairway: %w", err)
 	}
 	return nil
 }

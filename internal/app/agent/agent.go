@@ -32,7 +32,10 @@ import (
 	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/health"
+	"fairway.dev/fairway/internal/consul/katalogsync"
 	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/succession"
 	"fairway.dev/fairway/internal/tokens"
 )
 
@@ -64,7 +67,9 @@ type outside struct {
 	prover   prover
 	watcher  watcher
 	writer   podWriter
-	tokens   verifier // nil if --grpc-listen is off
+	tokens   verifier       // nil if --grpc-listen is off
+	katalog  katalogEntries // nil with RegistryCatalog
+	lookup   lookup
 }
 
 // New makes an agent that speaks to Kubernetes and Consul as the options say.
@@ -182,12 +187,15 @@ func consulAdapters(opts Options) (outside, []step, error) {
 	if err != nil {
 		return outside{}, nil, err
 	}
-	return sides(registry, client, identity), nil, nil
+	o := sides(registry, client, identity)
+	o.katalog = katalogsync.New(client, identity)
+	return o, nil, nil
 }
 
 // sides are the adapters for the entries under one Consul node.
 func sides(registry registry, client *consul.Client, node health.Node) outside {
-	return outside{registry: registry, prover: health.NewProver(client, node), watcher: health.NewWatcher(client, node)}
+	prover := health.NewProver(client, node)
+	return outside{registry: registry, prover: prover, lookup: prover, watcher: health.NewWatcher(client, node)}
 }
 
 // Run works until ctx ends, and then leaves everything as it is for the next
@@ -219,6 +227,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		{"gatekeeper", loops.gatekeeper.run},
 		{"auditor", loops.auditor.run},
 	}
+	if loops.successor != nil {
+		parts = append(parts, part{"successor", loops.successor.run})
+	}
 	servers, err := a.podServers(ctx, loops.waits)
 	if err != nil {
 		return err
@@ -237,6 +248,7 @@ type loops struct {
 	confirmer  *confirmer
 	gatekeeper *gatekeeper
 	auditor    *auditor
+	successor  *successor // nil unless --katalog-sync asks for it
 	waits      *waits
 }
 
@@ -257,11 +269,13 @@ func (a *Agent) loops() loops {
 	publisher := &publisher{
 		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, checkTTL: checkTTL,
 		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board, held: confirmer.hold,
-		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
+		handsBack: a.opts.KatalogSync == succession.Predecessor,
+		log:       a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}
 	gatekeeper := &gatekeeper{
 		source: o.source, changed: o.source.Subscribe(), prover: o.prover, writer: o.writer, board: board,
-		log: a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
+		gates: []string{service.GateReachable},
+		log:   a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
 	}
 	auditor := &auditor{
 		watcher: o.watcher, board: board,
@@ -271,7 +285,16 @@ func (a *Agent) loops() loops {
 		source: o.source, prover: o.prover, board: board, writer: o.writer,
 		log: a.log.With("component", "drain"), metrics: metrics,
 	}
-	return loops{publisher, confirmer, gatekeeper, auditor, waits}
+	l := loops{publisher, confirmer, gatekeeper, auditor, nil, waits}
+	if a.opts.KatalogSync != succession.Apart {
+		gatekeeper.gates = append(gatekeeper.gates, service.GateKatalog)
+		l.successor = &successor{
+			mode: a.opts.KatalogSync, cluster: a.opts.ClusterID, node: a.opts.NodeName, checkTTL: checkTTL, resync: a.opts.Resync,
+			source: o.source, changed: o.source.Subscribe(), theirs: o.katalog, servers: o.lookup, writer: o.writer, board: board,
+			log: a.log.With("component", "successor"), metrics: metrics, pulse: newPulse("successor", stuckAfter),
+		}
+	}
+	return l
 }
 
 // listen opens the HTTP port. The server outlives the loops, so that probes
@@ -282,9 +305,13 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
 	}
 	a.listening("http", listener.Addr())
+	pulses, describe := []*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}, a.describe
+	if l.successor != nil {
+		pulses = append(pulses, l.successor.pulse)
+		describe = func(now time.Time) string { return a.describe(now) + "\n" + l.successor.describe() }
+	}
 	server := &http.Server{
-		Handler: handler(ctx, a.registry, l.publisher.board, a.describe,
-			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}),
+		Handler:           handler(ctx, a.registry, l.publisher.board, describe, pulses),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	failed := make(chan error, 1)

@@ -32,6 +32,8 @@ type metrics struct {
 	drains           *prometheus.CounterVec
 	drainSeconds     prometheus.Histogram
 	callsRefused     prometheus.Counter
+	katalogEntries   *prometheus.GaugeVec
+	katalogRemoved   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -78,10 +80,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairway_drain_seconds", Help: "Time from a pod's question until it was confirmed out of service.", Buckets: waits}),
 		callsRefused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fairway_calls_refused_total", Help: "Calls to the agent that did not show which pod speaks."}),
+		katalogEntries: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fairway_katalog_entries", Help: "Entries between katalog-sync and Fairway, by how they stand."}, []string{"state"}),
+		katalogRemoved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairway_katalog_removed_total", Help: "Removals of entries that katalog-sync left behind, by result."}, []string{"result"}),
 	}
 	reg.MustRegister(m.synced, m.pods, m.entries, m.ops, m.opSeconds, m.passSeconds, m.observeFailures,
 		m.confirmations, m.annotationErrors, m.gateWaiting, m.gateOpened, m.gateWaitSeconds, m.proofs, m.conditionWrites,
-		m.audits, m.differing, m.drainWaiting, m.drains, m.drainSeconds, m.callsRefused)
+		m.audits, m.differing, m.drainWaiting, m.drains, m.drainSeconds, m.callsRefused,
+		m.katalogEntries, m.katalogRemoved)
 	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister, renew, push} {
 		m.ops.WithLabelValues(string(kind), resultOK)
 		m.ops.WithLabelValues(string(kind), resultError)

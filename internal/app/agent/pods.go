@@ -47,6 +47,7 @@ type nodePods struct {
 	// watchRestarts tells of restarts of the kubelet; nil if they do not matter.
 	watchRestarts func(ctx context.Context, restarted func()) error
 	confirm       func(ctx context.Context, pod service.PodRef) (gone bool, why string, err error)
+	absent        func(ctx context.Context, name service.PodRef) (absent bool, why string, err error)
 	log           *slog.Logger
 
 	restarts trigger
@@ -67,6 +68,9 @@ func newNodePods(opts Options, clientset kubernetes.Interface, log *slog.Logger)
 		},
 		confirm: func(ctx context.Context, pod service.PodRef) (bool, string, error) {
 			return kube.Confirm(ctx, clientset, pod)
+		},
+		absent: func(ctx context.Context, name service.PodRef) (bool, string, error) {
+			return kube.Absent(ctx, clientset, name, opts.NodeName)
 		},
 		log: log, restarts: newTrigger(),
 	}
@@ -241,6 +245,11 @@ func (n *nodePods) Confirm(ctx context.Context, pod service.PodRef) (bool, strin
 		n.base.Prove(pod.UID, why)
 	}
 	return gone, why, err
+}
+
+// Absent asks the API server whether this node has no pod of that name.
+func (n *nodePods) Absent(ctx context.Context, name service.PodRef) (bool, string, error) {
+	return n.absent(ctx, name)
 }
 
 // Describe says in words what the sources are and how far they can be relied

@@ -36,9 +36,11 @@ type publisher struct {
 	registry registry
 	board    *board
 	held     func([]registration.Held) // takes what waits for proof
-	log      *slog.Logger
-	metrics  *metrics
-	pulse    *pulse
+	// handsBack is true if entries may have to make way for katalog-sync's.
+	handsBack bool
+	log       *slog.Logger
+	metrics   *metrics
+	pulse     *pulse
 
 	// The loop's own.
 	view     map[string]registration.Entry // by ID: as last observed, plus the writes done since
@@ -91,6 +93,10 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 		return p.resync // the source tells when it is
 	}
 	p.metrics.synced.Set(1)
+	if p.handsBack && !p.board.handedBack() {
+		p.blocked("it is not known yet what katalog-sync has registered", nil)
+		return p.resync // the successor tells when it is
+	}
 	if wait, ok := p.look(ctx, start); !ok {
 		return wait
 	}
@@ -159,7 +165,7 @@ func (p *publisher) blocked(why string, err error) {
 
 // input is the picture from which to decide.
 func (p *publisher) input(pods []service.Pod) registration.Input {
-	input := registration.Input{Cluster: p.cluster, Node: p.node}
+	input := registration.Input{Cluster: p.cluster, Node: p.node, Yielded: p.board.yields()}
 	keep := make(map[string]bool, len(p.view))
 	for _, entry := range p.view {
 		input.Entries = append(input.Entries, entry)
