@@ -26,12 +26,20 @@ NODES ?= 2
 KUBERNETES ?= 1.37
 ARGS ?=
 
+# What programs call themselves.
+VERSION ?= dev
+
 ##@ Build and check
 
 .PHONY: build
 build: ## Build every package, and the commands into bin/
 	$(GO) build ./...
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+.PHONY: cli
+cli: ## Build the command fairway, and the same as a plugin of kubectl, into bin/ (VERSION)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/fairway
+	ln -sf fairway bin/kubectl-fairway
 
 .PHONY: image
 image: ## Build the OCI image dist/fairway.tar, as a release would ship it

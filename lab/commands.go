@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairway.dev/fairway/lab/cluster"
+	"fairway.dev/fairway/lab/images"
+	"fairway.dev/fairway/lab/workload"
 )
 
 // newCommand is the whole command line.
@@ -30,7 +32,7 @@ func newCommand() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	name := root.PersistentFlags().String("name", "dev", "name of the lab")
 	root.AddCommand(upCommand(name), downCommand(name), statusCommand(name), logsCommand(name),
-		kubectlCommand(name), execCommand(name), faultCommand(name), buildCommand(), demoCommand())
+		kubectlCommand(name), fairwayCommand(name), execCommand(name), faultCommand(name), buildCommand(), demoCommand())
 	return root
 }
 
@@ -85,6 +87,25 @@ func kubectlCommand(name *string) *cobra.Command {
 				return err
 			}
 			return attach(lab.KubectlCommand(cmd.Context(), args...))
+		},
+	}
+}
+
+func fairwayCommand(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:                "fairway ARGS...",
+		Short:              "Run the command fairway as the lab's administrator; flags of lab go before the word fairway",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lab, err := cluster.Open(*name)
+			if err != nil {
+				return err
+			}
+			set, err := images.Ensure(cmd.Context(), cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return attach(workload.Shell(cmd.Context(), lab, set.Shell, args...))
 		},
 	}
 }

@@ -17,6 +17,8 @@ var core = []string{
 	"internal/gate",
 	"internal/podset",
 	"internal/drain",
+	"internal/nodeview",
+	"internal/diagnosis",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this

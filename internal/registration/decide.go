@@ -28,7 +28,7 @@ func Decide(in Input) Plan {
 	for _, entry := range in.Entries {
 		w, wanted := d.wanted[entry.Instance.ID]
 		if wanted && entry.Cluster == in.Cluster && entry.Node == in.Node && entry.HasCheck &&
-			len(differences(entry.Instance, w.instance)) == 0 {
+			len(Differences(entry.Instance, w.instance)) == 0 {
 			d.serving[entry.Instance.ID] = entry.Instance.Health
 		}
 	}
@@ -119,10 +119,10 @@ func (d *decision) foreign(entry Entry, wanted bool) {
 // update brings an entry to what its pod asks for.
 func (d *decision) update(entry Entry, w wish) {
 	if !entry.HasCheck {
-		d.op(Register, w.instance, strings.Join(append(differences(entry.Instance, w.instance), noCheck), "; "))
+		d.op(Register, w.instance, strings.Join(append(Differences(entry.Instance, w.instance), noCheck), "; "))
 		return
 	}
-	if diff := differences(entry.Instance, w.instance); len(diff) > 0 {
+	if diff := Differences(entry.Instance, w.instance); len(diff) > 0 {
 		d.op(Register, w.instance, strings.Join(diff, "; "))
 	}
 	d.follow(entry, w.instance)

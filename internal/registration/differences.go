@@ -9,9 +9,9 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
-// differences says in words where an entry differs from what is wanted, in all
+// Differences says in words where an entry differs from what is wanted, in all
 // that Register writes.
-func differences(have, want service.Instance) []string {
+func Differences(have, want service.Instance) []string {
 	var diff []string
 	if have.Name != want.Name {
 		diff = append(diff, fmt.Sprintf("name differs: is %q, should be %q", have.Name, want.Name))

@@ -41,6 +41,7 @@ const unused = 24 * time.Hour
 // paths differ if and only if the images do.
 type Set struct {
 	Fairway string // as a release would ship it
+	Shell   string // the path of the program fairway, for people and tests
 	Sample  string // the app that tests deploy
 	Pause   string // holds a pod's namespaces
 	// FaultProxy is the path of a static program, see lab/faultproxy.
@@ -83,7 +84,7 @@ func ensure(ctx context.Context, checkout gobuild.Checkout, dir string, out io.W
 	if err := build.Run(ctx); err != nil {
 		return Set{}, err
 	}
-	set := Set{FaultProxy: filepath.Join(bin, "faultproxy")}
+	set := Set{Shell: filepath.Join(dir, "bin", "fairway", "fairway"), FaultProxy: filepath.Join(bin, "faultproxy")}
 	for _, each := range []struct {
 		path *string
 		name string

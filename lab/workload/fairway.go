@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -117,6 +119,17 @@ func SetToken(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interfa
 		}
 	}
 	return nil
+}
+
+// Shell prepares the command fairway as an administrator outside the cluster
+// runs it: with the administrator's kubeconfig, and with the token of Fairway at
+// the first Consul server. program is its path.
+func Shell(ctx context.Context, lab *cluster.Cluster, program string, args ...string) *exec.Cmd {
+	cmd := lab.Host("client").Command(ctx, program, args...)
+	cmd.Env = append(cmd.Environ(), "KUBECONFIG="+lab.Kubeconfig(),
+		"CONSUL_HTTP_ADDR=http://"+netip.AddrPortFrom(lab.Host("consul-1").Addr, 8500).String(),
+		"CONSUL_HTTP_TOKEN="+lab.FairwayToken())
+	return cmd
 }
 
 // AskAgent makes a request to the HTTP port of a node's agent, from the node.

@@ -34,6 +34,7 @@ import (
 	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/consul/katalogsync"
 	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/internal/succession"
 	"fairway.dev/fairway/internal/tokens"
@@ -54,8 +55,9 @@ type Agent struct {
 	outside  outside
 	closers  []step
 	registry *prometheus.Registry
-	// describe says in words where the pods come from.
+	// describe says in words where the pods come from, sources in values.
 	describe func(now time.Time) string
+	sources  func() []nodeview.Source
 	// listening is called with the address of each server; for tests.
 	listening func(server string, at net.Addr)
 }
@@ -104,7 +106,7 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	}
 	a := newAgent(opts, log, outside)
 	a.registry.MustRegister(sourceCollector{source.sources()})
-	a.describe = source.Describe
+	a.describe, a.sources = source.Describe, source.view
 	a.closers = append(closers, step{"events", time.Second, func(context.Context) error { writer.Close(); return nil }})
 	return a, nil
 }
@@ -114,7 +116,8 @@ func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &Agent{
 		opts: opts, log: log, outside: outside, registry: reg,
-		describe: func(time.Time) string { return "" }, listening: func(string, net.Addr) {},
+		describe: func(time.Time) string { return "" }, sources: func() []nodeview.Source { return nil },
+		listening: func(string, net.Addr) {},
 	}
 }
 
@@ -311,7 +314,7 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 		describe = func(now time.Time) string { return a.describe(now) + "\n" + l.successor.describe() }
 	}
 	server := &http.Server{
-		Handler:           handler(ctx, a.registry, l.publisher.board, describe, pulses),
+		Handler:           handler(ctx, a.registry, l.publisher.board, describe, a.viewer(l.publisher.board), pulses),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	failed := make(chan error, 1)

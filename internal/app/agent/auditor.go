@@ -73,10 +73,12 @@ func (a *auditor) watch(ctx context.Context, views chan<- map[string]service.Hea
 	for ctx.Err() == nil {
 		view, next, err := a.watcher.Next(ctx, index)
 		if index = next; err != nil {
+			a.board.record.serversAway(consul.Reason(err))
 			a.board.distrust()
 			pause(ctx, auditPace)
 			continue
 		}
+		a.board.record.atServers(view, time.Now())
 		select {
 		case views <- view:
 		case <-ctx.Done():
@@ -95,10 +97,12 @@ func (a *auditor) audit(ctx context.Context) time.Time {
 	before := a.board.standings()
 	servers, _, err := a.watcher.Next(ctx, 0)
 	if err != nil {
+		a.board.record.serversAway(consul.Reason(err))
 		a.metrics.audits.WithLabelValues("unknown").Inc()
 		a.log.Debug("the servers could not be asked what they hold", "reason", consul.Reason(err), "err", err)
 		return time.Now().Add(pushFirst)
 	}
+	a.board.record.atServers(servers, time.Now())
 	a.audited = a.board.standings()
 	lost := differing(before, a.audited, servers)
 	a.metrics.differing.Set(float64(len(lost)))

@@ -29,6 +29,8 @@ type board struct {
 	reassert  trigger // wakes the publisher
 	written   trigger // wakes the auditor
 
+	record *record // for people
+
 	mu sync.Mutex
 	// blocked is why nothing can be published at all; empty if it can.
 	blocked string
@@ -56,6 +58,7 @@ func newBoard() *board {
 		published: newTrigger(),
 		reassert:  newTrigger(),
 		written:   newTrigger(),
+		record:    newRecord(),
 		changes:   map[string]int{},
 		blocked:   "nothing has been looked at yet",
 		held:      map[string]service.Health{},
@@ -215,6 +218,7 @@ func (b *board) stays(uid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.left, uid)
+	b.record.drained(uid)
 }
 
 // yield replaces which instances are not to be registered, by ID, and why.

@@ -33,6 +33,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 			if err := o.Validate(); err != nil {
 				return err
 			}
+			o.Version = cmd.Root().Version
 			log := newLogger(cmd.ErrOrStderr(), o)
 			klog.SetSlogLogger(log.With("component", "client-go"))
 			a, err := New(o, log)
@@ -57,7 +58,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.StringVar((*string)(&o.KatalogSync), "katalog-sync", string(o.KatalogSync), "take-over: take katalog-sync's place on this node; hand-back: give it back; empty: leave what is katalog-sync's alone")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "the node's kubelet, host or host:port, for --pod-source=kubelet (env NODE_IP)")
-	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
+	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz, /readyz and the view for the command fairway")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 	f.StringVar(&level, "log-level", level, "debug, info, warn or error")
 	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP address of the node, shown in Consul's catalog; needed with --registry catalog (env NODE_IP)")

@@ -25,6 +25,7 @@ import (
 
 	"fairway.dev/fairway/internal/app/gatesidecar"
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/rpc/katalogsync"
 	"fairway.dev/fairway/internal/service"
 )
@@ -163,6 +164,10 @@ func TestI7DrainWithoutServersSaysSo(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 	t.Log(body)
+	v := w.eventuallyView("the wait is over", func(v nodeview.View) bool { return len(v.Drains) == 1 && v.Drains[0].Ended != "" })
+	if d := v.Drains[0]; d.Ended != "not-confirmed" || d.Out || d.Pod.UID != pod.Ref.UID || !strings.HasPrefix(d.Reason, "WaitingFor") || !d.Until.After(d.Asked) {
+		t.Errorf("the view has %+v", d)
+	}
 
 	w.consul.Server.Start()
 	w.consul.WaitReady()

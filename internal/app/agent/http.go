@@ -3,12 +3,15 @@ package agent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fairway.dev/fairway/internal/nodeview"
 )
 
 // handler serves /metrics, /healthz and /readyz. Both answers to probes say
@@ -18,8 +21,17 @@ import (
 //     not fail because Consul or the API server is away, which it does not.
 //   - /readyz fails while nothing can be published. It also describes where the
 //     pods come from.
-func handler(ctx context.Context, gatherer prometheus.Gatherer, board *board, describe func(time.Time) string, pulses []*pulse) http.Handler {
+//
+// And it serves the view of the node, for people.
+func handler(
+	ctx context.Context, gatherer prometheus.Gatherer, board *board,
+	describe func(time.Time) string, view func(time.Time) nodeview.View, pulses []*pulse,
+) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+nodeview.Path, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(view(time.Now()))
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		for _, pulse := range pulses {

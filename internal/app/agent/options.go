@@ -50,6 +50,8 @@ type Options struct {
 
 	LogFormat string // text or json
 	LogLevel  slog.Level
+
+	Version string // of this program
 }
 
 // The values of Options.Registry.

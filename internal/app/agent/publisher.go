@@ -105,6 +105,7 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 	p.count(input, plan)
 	p.held(plan.Held)
 	next := p.launch(ctx, plan, start)
+	p.note(input, plan, start)
 	p.board.stand(p.leaving(input.Pods))
 	p.metrics.passSeconds.Observe(time.Since(start).Seconds())
 	return max(0, time.Until(next))

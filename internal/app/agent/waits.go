@@ -11,6 +11,7 @@ import (
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/drain"
 	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -68,21 +69,34 @@ func (w *waits) drain(ctx context.Context, pod service.PodRef, tell func(progres
 		}
 	}
 	defer count("")
+	until := start.Add(longestWait)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
+		until = deadline
+	}
+	note := func(p progress, ended string) {
+		w.board.record.draining(nodeview.Drain{
+			Pod: nodeview.Ref(pod), Asked: start, Out: p.done, Reason: p.reason, Message: p.text, Since: p.since, Until: until, Ended: ended,
+		})
+	}
 	p, err := w.wait(ctx, look, w.prove, func(p progress) error {
 		count(p.reason)
+		note(p, "")
 		return tell(p)
 	})
 	took := time.Since(start)
 	switch {
 	case err == nil:
+		note(p, "out")
 		w.metrics.drains.WithLabelValues("out").Inc()
 		w.metrics.drainSeconds.Observe(took.Seconds())
 		w.log.Info("a pod is out of service", "pod", pod.String(), "uid", pod.UID, "took", took.Round(time.Millisecond).String(), "proof", p.text)
 	case outOfTime(ctx, err):
+		note(p, "not-confirmed")
 		w.metrics.drains.WithLabelValues("not-confirmed").Inc()
 		w.log.Warn("a pod was not confirmed out of service in time", "pod", pod.String(), "uid", pod.UID, "reason", p.reason, "detail", p.text)
 		w.writer.Warn(pod, "DrainNotConfirmed", "not confirmed out of service after "+took.Round(time.Second).String()+": "+p.text)
 	default: // the caller has gone, or this process stops
+		note(p, "broken-off")
 		w.metrics.drains.WithLabelValues("broken-off").Inc()
 	}
 	return p, err

@@ -123,13 +123,24 @@ func (p *Prover) proveService(ctx context.Context, name, node string, sought []s
 }
 
 // query returns the service's entries on the node by ID, and the index of the
-// answer. It is an error if the answer is not the leader's own and whole.
+// answer.
 func (p *Prover) query(ctx context.Context, name, node string, passing bool) (map[string]*api.ServiceEntry, uint64, error) {
-	opts := (&api.QueryOptions{
-		RequireConsistent: true,
-		Filter:            "Node.Node == " + strconv.Quote(node),
-	}).WithContext(ctx)
-	entries, meta, err := p.client.Health().Service(name, "", passing, opts)
+	entries, index, err := query(ctx, p.client, name, "Node.Node == "+strconv.Quote(node), passing)
+	if err != nil {
+		return nil, 0, err
+	}
+	byID := make(map[string]*api.ServiceEntry, len(entries))
+	for _, entry := range entries {
+		byID[entry.Service.ID] = entry
+	}
+	return byID, index, nil
+}
+
+// query returns the service's entries, and the index of the answer. It is an
+// error if the answer is not the leader's own and whole.
+func query(ctx context.Context, client *consul.Client, name, filter string, passing bool) ([]*api.ServiceEntry, uint64, error) {
+	opts := (&api.QueryOptions{RequireConsistent: true, Filter: filter}).WithContext(ctx)
+	entries, meta, err := client.Health().Service(name, "", passing, opts)
 	if err != nil {
 		return nil, 0, consul.Classify(err)
 	}
@@ -139,14 +150,12 @@ func (p *Prover) query(ctx context.Context, name, node string, passing bool) (ma
 	if entries == nil {
 		return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
 	}
-	byID := make(map[string]*api.ServiceEntry, len(entries))
 	for _, entry := range entries {
 		if entry == nil || entry.Service == nil || entry.Node == nil {
 			return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
 		}
-		byID[entry.Service.ID] = entry
 	}
-	return byID, meta.LastIndex, nil
+	return entries, meta.LastIndex, nil
 }
 
 // difference says in what the servers' entry is not the instance, or nothing

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairway.dev/fairway/internal/diagnosis"
+	"fairway.dev/fairway/internal/nodeview"
+	"fairway.dev/fairway/internal/service"
+)
+
+func TestPodName(t *testing.T) {
+	for args, want := range map[string]string{
+		"web-1": "web-1", "pod/web-1": "web-1", "pods/web-1": "web-1", "po/web-1": "web-1", "pod web-1": "web-1", "po web-1": "web-1",
+		"pod/": "", "deploy/web": "", "shop/web-1": "", "svc web": "", "pod/web-1 web-2": "",
+	} {
+		got, err := podName(strings.Fields(args))
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v", args, got, err)
+		}
+	}
+}
+
+// The answer stands first, its causes below it, and what to do last and once.
+func TestReportText(t *testing.T) {
+	var out strings.Builder
+	err := writeReport(&out, "pod shop/web-1 is not found by clients: no agent", []diagnosis.Section{
+		{Title: "pod", Findings: []diagnosis.Finding{{State: diagnosis.OK, Text: "runs"}, {State: diagnosis.Note, Text: "is new"}}},
+		{Title: "agent", Findings: []diagnosis.Finding{{State: diagnosis.Problem, Text: "no agent", Remedy: "start one"}}},
+		{Title: "servers", Findings: []diagnosis.Finding{{State: diagnosis.Unknown, Text: "not known", Remedy: "let me ask"}}},
+	}, "start one")
+	want := `pod shop/web-1 is not found by clients: no agent
+
+pod      ok       runs
+         note     is new
+agent    problem  no agent
+servers  unknown  not known
+                  > let me ask
+
+next: start one
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" || err != nil {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}
+
+func TestPlanText(t *testing.T) {
+	now := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	entry := func(name string, health service.Health) nodeview.Entry {
+		return nodeview.Entry{ID: "fairway_" + name, Service: "web", Pod: nodeview.PodRef{Namespace: "shop", Name: name}, Health: health}
+	}
+	plan := func(p nodeview.Plan) *nodeview.Plan {
+		p.Decided = now.Add(-3 * time.Second)
+		return &p
+	}
+	plans := []nodePlan{
+		{Node: "n1", Agent: "a1", Entries: 1, Plan: plan(nodeview.Plan{Foreign: 2})},
+		{Node: "n2", Agent: "a2", Entries: 3, Plan: plan(nodeview.Plan{
+			Writes: []nodeview.Write{
+				{Kind: "set-health", Entry: entry("web-1", service.Critical), Reason: "pod is terminating", Underway: true},
+				{Kind: "register", Entry: entry("web-2", service.Passing), Reason: "not registered yet", Failed: "denied", Tries: 3, Next: now.Add(2 * time.Second)},
+			},
+			Held:     []nodeview.Kept{{Entry: entry("web-3", service.Passing), Reason: "nothing proves that it is gone"}},
+			Replaced: []nodeview.Kept{{Entry: entry("web-4", ""), Reason: "kept until another is in service"}},
+			Refused:  []nodeview.Refused{{ID: "fairway_web-2", Reason: "denied"}, {ID: "fairway_web-5", Reason: "taken"}},
+		})},
+		{Node: "n3", Agent: "a3", Problem: "connection refused"},
+		{Node: "n4", Agent: "a4", Entries: 2, Blocked: "no usable answer from Consul", Plan: plan(nodeview.Plan{})},
+		{Node: "n5", Agent: "a5", Blocked: "nothing has been looked at yet", Plan: &nodeview.Plan{}},
+	}
+	want := `n1  a1: nothing to do; its registry holds 1 entry, and 2 of others, which it leaves alone
+n2  a2: its registry holds 3 entries
+  set-health  web  shop/web-1  critical: pod is terminating
+              under way
+  register    web  shop/web-2  passing: not registered yet
+              failed 3 times: denied; next try in 2s
+  held        web  shop/web-3  passing: nothing proves that it is gone
+  replaced    web  shop/web-4  unchecked: kept until another is in service
+  refused     fairway_web-5: taken
+n3  a3: not known: connection refused
+n4  a4: publishes nothing for now, and takes nothing away: no usable answer from Consul
+  as of its last look, 3s ago, there was nothing to do
+n5  a5: publishes nothing for now, and takes nothing away: nothing has been looked at yet
+`
+	if diff := cmp.Diff(want, planText(plans, now)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, c := range []struct {
+		plans       []nodePlan
+		fine, known bool
+	}{
+		{plans[:1], true, true}, {plans[:2], false, true}, {plans[2:3], true, false}, {plans[3:4], true, false}, {plans, false, true},
+	} {
+		if fine, known := planVerdict(c.plans); fine != c.fine || known != c.known {
+			t.Errorf("fine %v, known %v of %+v", fine, known, c.plans)
+		}
+	}
+}
+
+func TestCatalogText(t *testing.T) {
+	report := diagnosis.CatalogReport{Cluster: "east", Pods: 3, Instances: 3, Given: 1, Foreign: 1}
+	text := func() string {
+		var out strings.Builder
+		if err := writeCatalog(&out, report); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	head := `cluster east: 3 pods declare 3 instances; clients are given 1 of them as declared, and rightly not 0 that are not ready
+1 entry of others stands under the same names
+`
+	if diff := cmp.Diff(head+"no difference\n", text()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	report.Differences = []diagnosis.Difference{
+		{Kind: diagnosis.GivenGone, Service: "web", Pod: "shop/web-0", Node: "n1", Detail: "there is no such pod"},
+		{Kind: diagnosis.Missing, Service: "web", Pod: "shop/web-1", Node: "n1", Detail: "the servers have no entry"},
+	}
+	want := head + `
+2 differences:
+SERVICE  POD         NODE  WHAT       DETAIL
+web      shop/web-0  n1    GivenGone  there is no such pod
+web      shop/web-1  n1    Missing    the servers have no entry
+
+next: fairway why -n shop web-1
+`
+	if diff := cmp.Diff(want, text()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

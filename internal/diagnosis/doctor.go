@@ -1,0 +1,312 @@
+package diagnosis
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"fairway.dev/fairway/internal/nodeview"
+	"fairway.dev/fairway/internal/service"
+)
+
+// InstallationFacts is all that Doctor looks at.
+type InstallationFacts struct {
+	Namespace string // that Fairway is installed in
+	Version   string // of the program that asks
+	// DaemonSet is nil if there is none, or if it could not be read, for
+	// DaemonSetProblem.
+	DaemonSet        *DaemonSet
+	DaemonSetProblem string
+	Agents           []NodeAgent
+	AgentsProblem    string
+	Policies         []Policy
+	Consul           ConsulFacts
+	// Waiting are pods with Fairway's gate, closed, by node; those that no node
+	// has yet are left out.
+	Waiting     []Placed
+	PodsProblem string
+	// Katalog are the DaemonSets that run katalog-sync.
+	Katalog        []string
+	KatalogProblem string
+	Now            time.Time
+}
+
+// DaemonSet is how the agents' DaemonSet stands.
+type DaemonSet struct {
+	Desired, Updated, Ready int
+}
+
+// NodeAgent is the agent of a node.
+type NodeAgent struct {
+	Node string
+	AgentFacts
+}
+
+// Policy is an admission policy of the chart.
+type Policy struct {
+	Name   string
+	Gives  string // what it is for
+	Exists bool
+	Bound  bool
+	// Problem is why it could not be read.
+	Problem string
+}
+
+// ConsulFacts is how Consul looks from where the question is asked.
+type ConsulFacts struct {
+	Problem string
+	Leader  string // address of the leading server; empty if there is none
+	Servers int
+	// Expired says, by Kubernetes node, why the servers take it for dead;
+	// LeasesProblem is why that is not known. Only with the registry catalog.
+	Expired       map[string]string
+	LeasesProblem string
+}
+
+// InstallationReport is the answer of Doctor.
+type InstallationReport struct {
+	Sections []Section `json:"sections"`
+}
+
+// Fine tells whether there is no problem, and whether all could be found out.
+func (r InstallationReport) Fine() (fine, known bool) {
+	_, problem := first(r.Sections, Problem)
+	_, unknown := first(r.Sections, Unknown)
+	return !problem, problem || !unknown
+}
+
+// Doctor says how an installation is.
+func Doctor(in InstallationFacts) InstallationReport {
+	d := doctor{in}
+	return InstallationReport{Sections: slices.DeleteFunc([]Section{
+		d.daemonSet(), d.agents(), d.sources(), d.consul(), d.policies(), d.waiting(), d.katalog(), d.versions(),
+	}, func(s Section) bool { return len(s.Findings) == 0 })}
+}
+
+// doctor is one run of Doctor.
+type doctor struct{ InstallationFacts }
+
+func (d doctor) kubectl(what string) string { return "kubectl -n " + d.Namespace + " " + what }
+
+// views are the agents that have answered.
+func (d doctor) views() []nodeview.View {
+	var views []nodeview.View
+	for _, agent := range d.Agents {
+		if agent.View != nil {
+			views = append(views, *agent.View)
+		}
+	}
+	return views
+}
+
+func (d doctor) daemonSet() Section {
+	s := Section{Title: "installation"}
+	set := d.DaemonSet
+	switch {
+	case d.DaemonSetProblem != "":
+		s.add(Unknown, "DaemonSetUnknown", "you need the right to get daemonsets in "+d.Namespace+" (docs/cli.md)", "the DaemonSet could not be read: %s", d.DaemonSetProblem)
+	case set == nil:
+		s.add(Problem, "NotInstalled", "install the chart (docs/install.md), or name its namespace with --fairway-namespace", "there is no DaemonSet fairway-agent in namespace %s", d.Namespace)
+	case set.Desired == 0:
+		s.add(Problem, "NoNodes", "see the chart's nodeSelector and tolerations", "the DaemonSet fairway-agent fits no node")
+	case set.Ready < set.Desired:
+		s.add(Problem, "AgentsMissing", d.kubectl("get pods -o wide")+", then describe what is not ready", "%d of %d agents are ready", set.Ready, set.Desired)
+	default:
+		s.add(OK, "AgentsReady", "", "all %s are ready", plural(set.Desired, "agent", "agents"))
+	}
+	if set != nil && set.Updated < set.Desired {
+		s.add(Note, "RollingOut", d.kubectl("rollout status daemonset/fairway-agent"), "%d of %d agents have the version that is wanted", set.Updated, set.Desired)
+	}
+	return s
+}
+
+// agents is what the agents say of themselves.
+func (d doctor) agents() Section {
+	s := Section{Title: "agents"}
+	if d.AgentsProblem != "" {
+		s.add(Unknown, "AgentsUnknown", "you need the right to list pods in "+d.Namespace+" (docs/cli.md)", "the agents' pods could not be listed: %s", d.AgentsProblem)
+	}
+	quiet := 0
+	for _, agent := range d.Agents {
+		before := len(s.Findings)
+		if agent.Ready.Status != service.ConditionTrue {
+			s.add(Problem, "AgentNotReady", agent.logs(), "%s: %s is not ready%s%s", agent.Node, agent.Name, forHow(d.Now, agent.Ready.Since), inBrackets(agent.Ready.Message))
+		}
+		if agent.View == nil {
+			s.add(Unknown, "NoView", remedyAgentAccess, "%s: %s could not be asked: %s", agent.Node, agent.Name, agent.ViewProblem)
+			continue
+		}
+		d.agent(&s, agent.Node, *agent.View)
+		if len(s.Findings) == before {
+			quiet++
+		}
+	}
+	if quiet > 0 {
+		s.Findings = append([]Finding{{State: OK, Reason: "Publishing", Text: plural(quiet, "agent publishes", "agents publish") + " without complaint"}}, s.Findings...)
+	}
+	return s
+}
+
+// agent is one agent that has answered.
+func (d doctor) agent(s *Section, node string, view nodeview.View) {
+	if view.Blocked != "" {
+		s.add(Problem, "Blocked", registryRemedy(view.Blocked), "%s: publishes nothing for now, and takes nothing away: %s", node, view.Blocked)
+	}
+	if view.Servers.Problem != "" {
+		s.add(Problem, "ServersAway", "see whether the Consul servers are reached from the node and have a leader",
+			"%s: cannot ask the Consul servers: %s; last answer %s", node, view.Servers.Problem, ago(d.Now, view.Servers.At))
+	}
+	for _, refused := range view.Plan.Refused {
+		s.add(Problem, "RegistryRefused", registryRemedy(refused.Reason), "%s: the registry does not take %s: %s", node, refused.ID, refused.Reason)
+	}
+	if n := len(view.Plan.Held); n > 0 {
+		s.add(Warning, "Held", "fairway plan --node "+node+" says which, and why", "%s: %s of pods that are neither there nor proven gone", node, plural(n, "entry", "entries"))
+	}
+	if view.Plan.Foreign > 0 {
+		s.add(Note, "Foreign", "", "%s: %s of another cluster or node where this one registers; they are left alone", node, plural(view.Plan.Foreign, "entry", "entries"))
+	}
+}
+
+// sources is where the agents get their pods from.
+func (d doctor) sources() Section {
+	s := Section{Title: "pod sources"}
+	nodes := map[string][]string{} // by what is said of the sources
+	for _, view := range d.views() {
+		var answering []string
+		for _, source := range view.Sources {
+			switch {
+			case source.Problem != "":
+				s.add(Warning, "SourceSilent", "docs/pod-sources.md says what that means", "%s: %s does not answer: %s", view.Node, source.Name, source.Problem)
+			case !source.Synced:
+				s.add(Warning, "SourceIncomplete", "wait; if it lasts, read the agent's log", "%s: %s has given no complete list yet", view.Node, source.Name)
+			default:
+				answering = append(answering, source.Name)
+			}
+		}
+		if len(answering) > 0 {
+			text := strings.Join(answering, " and ")
+			nodes[text] = append(nodes[text], view.Node)
+		}
+	}
+	for _, text := range slices.Sorted(maps.Keys(nodes)) {
+		s.add(OK, "Sources", "", "%s on %s", text, someOf(nodes[text], len(d.Agents)))
+	}
+	return s
+}
+
+func (d doctor) consul() Section {
+	s := Section{Title: "consul"}
+	c := d.Consul
+	switch {
+	case c.Problem != "":
+		s.add(Unknown, "ConsulUnknown", remedyConsulAccess, "could not be asked from here: %s", c.Problem)
+	case c.Leader == "":
+		s.add(Problem, "NoLeader", "start the servers that are missing: without a majority nothing can be registered and no gate opens; what is registered stays", "the servers have no leader")
+	default:
+		s.add(OK, "Leader", "", "%s leads, %s in all", c.Leader, plural(c.Servers, "server", "servers"))
+	}
+	if c.LeasesProblem != "" {
+		s.add(Unknown, "LeasesUnknown", remedyConsulAccess, "the leases of the virtual nodes could not be read: %s", c.LeasesProblem)
+	}
+	for _, node := range slices.Sorted(maps.Keys(c.Expired)) {
+		s.add(Problem, "LeaseExpired", "if the node lives, its agent takes it back within 10s; see its log if not", "node %s is taken for dead, so that clients get none of its pods: %s", node, c.Expired[node])
+	}
+	return s
+}
+
+func (d doctor) policies() Section {
+	s := Section{Title: "admission"}
+	for _, policy := range d.Policies {
+		switch {
+		case policy.Problem != "":
+			s.add(Unknown, "PolicyUnknown", "you need the right to get admission policies and their bindings (docs/cli.md)", "%s could not be read: %s", policy.Name, policy.Problem)
+		case !policy.Exists:
+			s.add(Warning, "PolicyMissing", "if that is not meant so, see admission in the chart's values", "%s is not installed, which %s", policy.Name, policy.Gives)
+		case !policy.Bound:
+			s.add(Problem, "PolicyNotBound", "upgrade the chart: its binding was deleted", "%s has no binding, so that it does nothing; it %s", policy.Name, policy.Gives)
+		default:
+			s.add(OK, "PolicyBound", "", "%s %s", policy.Name, policy.Gives)
+		}
+	}
+	return s
+}
+
+// waiting are the gates that nobody can open.
+func (d doctor) waiting() Section {
+	s := Section{Title: "gates"}
+	if d.PodsProblem != "" {
+		s.add(Unknown, "PodsUnknown", "you need the right to list pods in all namespaces (docs/cli.md)", "the pods that wait could not be listed: %s", d.PodsProblem)
+		return s
+	}
+	agents := map[string]bool{}
+	for _, agent := range d.Agents {
+		agents[agent.Node] = true
+	}
+	var lonely []string
+	waiting := 0
+	for _, placed := range d.Waiting {
+		if agents[placed.Node] || d.AgentsProblem != "" {
+			waiting++
+			continue
+		}
+		lonely = append(lonely, fmt.Sprintf("%s on %s", placed.Pod.Ref, placed.Node))
+	}
+	if len(lonely) > 0 {
+		slices.Sort(lonely)
+		s.add(Problem, "NoAgentOnNode", "let an agent run there (the chart's nodeSelector, tolerations), or keep such pods off it",
+			"%s for a gate that no agent can open: %s", plural(len(lonely), "pod waits", "pods wait"), someOf(lonely, 0))
+	}
+	if waiting > 0 {
+		s.add(Note, "Waiting", "fairway why says what for", "%s for Fairway's gate", plural(waiting, "pod waits", "pods wait"))
+	}
+	if len(s.Findings) == 0 {
+		s.add(OK, "NoneWaiting", "", "no pod waits for Fairway's gate")
+	}
+	return s
+}
+
+func (d doctor) katalog() Section {
+	s := Section{Title: "katalog-sync"}
+	if d.KatalogProblem != "" {
+		s.add(Unknown, "KatalogUnknown", "you need the right to list daemonsets in all namespaces (docs/cli.md)", "whether it runs beside Fairway could not be found out: %s", d.KatalogProblem)
+	}
+	for _, name := range d.Katalog {
+		s.add(Warning, "KatalogRuns", "let only one of them publish a pod; see with fairway verify what is given to clients twice",
+			"the DaemonSet %s runs katalog-sync, which publishes the same annotations", name)
+	}
+	return s
+}
+
+func (d doctor) versions() Section {
+	s := Section{Title: "versions"}
+	nodes := map[string][]string{}
+	for _, view := range d.views() {
+		nodes[view.Version] = append(nodes[view.Version], view.Node)
+	}
+	for _, version := range slices.Sorted(maps.Keys(nodes)) {
+		text := fmt.Sprintf("agents: %s on %s", version, someOf(nodes[version], len(d.Agents)))
+		switch {
+		case len(nodes) > 1:
+			s.add(Warning, "AgentsDiffer", "finish the rollout: "+d.kubectl("rollout status daemonset/fairway-agent"), "%s", text)
+		case version != d.Version:
+			s.add(Warning, "ProgramDiffers", "use the program of the agents' version", "%s; this program is %s", text, d.Version)
+		default:
+			s.add(OK, "Same", "", "%s, as this program", text)
+		}
+	}
+	return s
+}
+
+// someOf is a list for people: whole if it is short, and in a word if it is all.
+func someOf(names []string, all int) string {
+	const most = 5
+	switch {
+	case len(names) == all && all > 1:
+		return fmt.Sprintf("all %d nodes", all)
+	case len(names) > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}

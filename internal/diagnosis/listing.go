@@ -1,0 +1,45 @@
+package diagnosis
+
+import (
+	"slices"
+
+	"fairway.dev/fairway/internal/registration"
+)
+
+// Listing is what the servers hold under one service name.
+type Listing struct {
+	Service string
+	// Problem is why it is not known; then there are no Entries.
+	Problem string
+	Index   uint64
+	Entries []Listed
+}
+
+// Listed is one entry at the servers, whoever has made it.
+type Listed struct {
+	registration.Entry
+	ConsulNode string
+	// Given tells whether clients get it, and if not, Why says why not.
+	Given bool
+	Why   string
+}
+
+// ours tells whether the entry is of the cluster. An unknown cluster owns
+// nothing.
+func (l Listed) ours(cluster string) bool { return cluster != "" && l.Cluster == cluster }
+
+// given counts the entries that clients get.
+func (l Listing) given() (n int) {
+	for _, entry := range l.Entries {
+		if entry.Given {
+			n++
+		}
+	}
+	return n
+}
+
+// byID are the entries with the ID; more than one if several Consul nodes hold
+// it.
+func (l Listing) byID(id string) []Listed {
+	return slices.DeleteFunc(slices.Clone(l.Entries), func(e Listed) bool { return e.Instance.ID != id })
+}

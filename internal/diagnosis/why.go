@@ -1,0 +1,301 @@
+package diagnosis
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/nodeview"
+	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
+)
+
+// PodFacts is all that Why looks at.
+type PodFacts struct {
+	Pod      service.Pod
+	Declared annotation.Result
+	Node     string // empty: it has none yet
+	// Cluster is the id in Consul; empty if that is not known.
+	Cluster string
+	Created time.Time
+	// Unscheduled is why the pod has no node, in the scheduler's words.
+	Unscheduled string
+	// Deleted is when the pod's deletion was asked for, and Killed when it ends
+	// at the latest; zero if it is not being deleted.
+	Deleted, Killed time.Time
+	// Ready is the pod's condition Ready.
+	Ready service.Condition
+
+	Agent AgentFacts
+	// Listings are of the services that the pod declares, or that the agent has
+	// registered for it.
+	Listings []Listing
+	Events   []Event
+	// EventsProblem is why the Events are not known.
+	EventsProblem string
+	Now           time.Time
+}
+
+// AgentFacts is what was found of the agent of one node.
+type AgentFacts struct {
+	// Problem is why it could not be looked for.
+	Problem string
+	// Name is its pod in Namespace; empty if there is none on the node.
+	Namespace, Name string
+	// Ready is the agent pod's own condition Ready.
+	Ready service.Condition
+	// View is what it says itself; nil if that is not known, for ViewProblem.
+	View        *nodeview.View
+	ViewProblem string
+}
+
+// Event is an Event about the pod that Fairway has written.
+type Event struct {
+	Warning bool      `json:"warning"`
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Last    time.Time `json:"last"`
+	Count   int       `json:"count"`
+}
+
+// Verdict says in a word whether clients are given a pod.
+type Verdict string
+
+// The values of Verdict.
+const (
+	Found     Verdict = "Found"     // and Ready, as far as Fairway has a say in it
+	NotReady  Verdict = "NotReady"  // clients are given it, and its gate is not open
+	NotFound  Verdict = "NotFound"  // clients are not given all of it
+	Silent    Verdict = "Silent"    // it declares no service
+	Leaving   Verdict = "Leaving"   // it ends, and clients are still given it
+	Left      Verdict = "Left"      // it ends, and clients are not given it any more
+	Uncertain Verdict = "Uncertain" // the servers could not be asked
+)
+
+// PodReport is the answer of Why.
+type PodReport struct {
+	Pod      string    `json:"pod"`
+	Verdict  Verdict   `json:"verdict"`
+	Headline string    `json:"headline"`
+	Sections []Section `json:"sections"`
+	// Next is what a person should do next.
+	Next string `json:"next"`
+}
+
+// Fine tells whether all is as it should be, and whether that is known at all.
+func (r PodReport) Fine() (fine, known bool) {
+	_, problem := first(r.Sections, Problem)
+	return !problem, problem || r.Verdict != Uncertain
+}
+
+// Why says whether clients are given a pod and what keeps them from it.
+func Why(in PodFacts) PodReport {
+	w := why{PodFacts: in, remedies: remedies{in.Pod.Ref}}
+	w.wanted = registration.Want(in.Pod, in.Declared, in.Cluster, in.Node, 0).Instances
+	report := PodReport{Pod: in.Pod.Ref.String(), Sections: slices.DeleteFunc([]Section{
+		w.declares(), w.pod(), w.agent(), w.servers(), w.gate(), w.leaving(), w.events(),
+	}, func(s Section) bool { return len(s.Findings) == 0 })}
+	report.Verdict = w.verdict()
+	report.Headline, report.Next = w.conclude(report)
+	return report
+}
+
+// why is one run of Why.
+type why struct {
+	PodFacts
+	remedies
+	wanted []service.Instance // with the health they should have
+}
+
+// conclude makes the first and the last line of what was found.
+func (w *why) conclude(r PodReport) (headline, next string) {
+	cause, problem := first(r.Sections, Problem)
+	gap, unknown := first(r.Sections, Unknown)
+	uncertain := "may or may not be found by clients; nobody could ask the servers"
+	switch {
+	case w.Pod.Terminating || w.Pod.Ended():
+		uncertain = "ends, and may still be given to clients; this shell could not ask the servers"
+	case w.heardPassing():
+		uncertain = "is passing at the servers, as its node's agent hears; this shell could not ask them"
+	}
+	headline = "pod " + r.Pod + " " + map[Verdict]string{
+		Found:     "is found by clients",
+		NotReady:  "is found by clients, but is not Ready",
+		NotFound:  "is not found by clients",
+		Silent:    "publishes nothing",
+		Leaving:   "ends, and is still given to clients",
+		Left:      "ends, and is given to clients no longer",
+		Uncertain: uncertain,
+	}[r.Verdict]
+	switch {
+	case problem:
+		return headline + ": " + cause.Text, cmp.Or(cause.Remedy, "wait; if it lasts, read the agent's log")
+	case r.Verdict == Uncertain && unknown:
+		return headline, gap.Remedy
+	case unknown:
+		return headline, "nothing to do; not all could be found out"
+	}
+	return headline, "nothing to do"
+}
+
+func (w *why) verdict() Verdict {
+	unknown, given := false, 0
+	for _, listing := range w.Listings {
+		unknown = unknown || listing.Problem != ""
+		for _, entry := range listing.Entries {
+			if entry.Given && entry.Instance.Pod.UID == w.Pod.Ref.UID {
+				given++
+			}
+		}
+	}
+	all := len(w.wanted) > 0 && !slices.ContainsFunc(w.wanted, func(in service.Instance) bool {
+		return !slices.ContainsFunc(w.Listings, func(l Listing) bool {
+			return slices.ContainsFunc(l.byID(in.ID), func(e Listed) bool { return e.Given })
+		})
+	}) && len(w.wanted) == len(w.Declared.Services)
+	switch {
+	case len(w.Listings) == 0 && len(w.Declared.Services) == 0 && !w.Pod.Gated() && len(w.Declared.Errors) == 0:
+		return Silent
+	case unknown:
+		return Uncertain
+	case (w.Pod.Terminating || w.Pod.Ended()) && given > 0:
+		return Leaving
+	case w.Pod.Terminating || w.Pod.Ended():
+		return Left
+	case !all:
+		return NotFound
+	case w.Pod.Gated() && !w.open():
+		return NotReady
+	}
+	return Found
+}
+
+// open tells whether Fairway's gate is open.
+func (w *why) open() bool {
+	return slices.ContainsFunc(w.Pod.Gates, func(g service.Gate) bool { return g.Type == service.GateReachable && g.Open })
+}
+
+// declares is what the pod asks for.
+func (w *why) declares() Section {
+	s := Section{Title: "declares"}
+	for _, e := range w.Declared.Errors {
+		s.add(Problem, "InvalidAnnotation", "correct the annotation "+e.Key+" (docs/annotations.md); no restart is needed", "%s", e.String())
+	}
+	for _, name := range w.Declared.Services {
+		i := slices.IndexFunc(w.Declared.Instances, func(in service.Instance) bool { return in.Name == name })
+		fixed, isFixed := w.Declared.Fixed.For(name)
+		switch {
+		case isFixed && fixed != "" && fixed != service.Passing:
+			s.add(Problem, "FixedHealth", "take the annotation service-health off, or make it passing",
+				"%s, kept at %s by the annotation service-health: clients are given passing instances only", name, fixed)
+		case i < 0:
+			s.add(Note, "NotComplete", "", "%s, of which not everything is known yet", name)
+		case w.Declared.Instances[i].Port == 0:
+			s.add(OK, "Declared", "", "%s at %s", name, w.Declared.Instances[i].Address)
+		default:
+			in := w.Declared.Instances[i]
+			s.add(OK, "Declared", "", "%s at %s, port %d", name, in.Address, in.Port)
+		}
+	}
+	switch {
+	case len(s.Findings) > 0:
+	case w.Pod.Gated():
+		s.add(Problem, "NothingDeclared", "add the annotation "+annotation.Native+annotation.Names+", or take the readiness gate out of the pod's template",
+			"it has the readiness gate %s but no annotation %s", service.GateReachable, annotation.Native+annotation.Names)
+	default:
+		s.add(Problem, "NothingDeclared", "to publish it, add the annotation "+annotation.Native+annotation.Names+" (docs/annotations.md)",
+			"it has no annotation %s", annotation.Native+annotation.Names)
+	}
+	return s
+}
+
+// pod is how the pod itself is.
+func (w *why) pod() Section {
+	s := Section{Title: "pod"}
+	pod := w.Pod
+	switch {
+	case w.Node == "":
+		s.add(Problem, "Unscheduled", "see why no node takes it: "+w.kubectl("describe pod"), "no node yet, created %s%s",
+			ago(w.Now, w.Created), inBrackets(w.Unscheduled))
+		return s
+	case pod.Ended():
+		s.add(Problem, "Ended", "nothing: a pod that has ended is not published", "all containers have stopped: phase %s", pod.Phase)
+		return s
+	case pod.Terminating:
+		s.add(Note, "Terminating", "", "is being deleted, since %s, on node %s", Lasted(w.Now.Sub(w.Deleted)), w.Node)
+		return s
+	case len(pod.Addresses) == 0:
+		s.add(Problem, "WaitingForAddress", "see what holds it up: "+w.kubectl("describe pod"), "has no address yet on node %s, created %s", w.Node, ago(w.Now, w.Created))
+		return s
+	}
+	s.add(OK, "Running", "", "on node %s at %s, created %s", w.Node, pod.Addresses[0], ago(w.Now, w.Created))
+	if problem := pod.NotReady(w.Declared.Excluded...); problem != "" {
+		s.add(Problem, "WaitingForContainers", "as without Fairway: "+w.kubectl("describe pod")+", then the logs of what is not ready",
+			"%s%s", problem, forHow(w.Now, pod.ContainersReadySince))
+		return s
+	}
+	s.add(OK, "ContainersReady", "", "containers are ready%s", forHow(w.Now, pod.ContainersReadySince))
+	for _, gate := range pod.Gates {
+		if gate.Type != service.GateReachable && !gate.Open {
+			s.add(Problem, "WaitingForOtherGates", "ask the owner of the readiness gate "+gate.Type, "the readiness gate %s is not open", gate.Type)
+		}
+	}
+	return s
+}
+
+// gate is Fairway's readiness gate.
+func (w *why) gate() Section {
+	s := Section{Title: "gate"}
+	condition, written := w.Pod.Conditions[service.GateReachable]
+	said := strings.TrimPrefix(condition.Reason+": "+condition.Message, ": ")
+	switch {
+	case !w.Pod.Gated():
+		s.add(Note, "NotGated", "", "none: the pod can be Ready without being found (docs/gate.md)")
+	case w.open():
+		s.add(OK, "Reachable", "", "open since %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
+	case w.Pod.Terminating || w.Pod.Ended():
+		s.add(Note, "NotOpen", "", "never opened: %s", cmp.Or(said, "nothing was written"))
+	case !written:
+		s.add(Problem, "NothingWritten", "", "not open, and no agent has written why yet")
+	default:
+		s.add(Problem, condition.Reason, "", "not open since %s: %s", Lasted(w.Now.Sub(condition.Since)), said)
+	}
+	return s
+}
+
+// events are what Fairway has told on the pod.
+func (w *why) events() Section {
+	s := Section{Title: "events"}
+	if w.EventsProblem != "" {
+		s.add(Unknown, "EventsUnknown", "", "could not be read: %s", w.EventsProblem)
+	}
+	for _, event := range w.Events {
+		times := ""
+		if event.Count > 1 {
+			times = fmt.Sprintf(" (%d times)", event.Count)
+		}
+		state := Note
+		if event.Warning {
+			state = Warning
+		}
+		s.add(state, event.Reason, "", "%s%s: %s: %s", ago(w.Now, event.Last), times, event.Reason, event.Message)
+	}
+	return s
+}
+
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}
+
+func forHow(now, since time.Time) string {
+	if since.IsZero() {
+		return ""
+	}
+	return ", since " + Lasted(now.Sub(since))
+}
