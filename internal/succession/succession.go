@@ -21,6 +21,7 @@ package succession
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -49,6 +50,23 @@ type Entry struct {
 	Health  service.Health // empty if the entry has no check of its own
 	// Expired is true if nobody has renewed the entry for as long as its TTL.
 	Expired bool
+}
+
+// MetaSource is the meta key, and Source its value, by which katalog-sync marks
+// what is its own.
+const (
+	MetaSource = "external-sync-source"
+	Source     = "katalog-sync"
+)
+
+// expired is how Consul's agent begins the output of a TTL check that nobody has
+// renewed in time, whatever it was before.
+const expired = "TTL expired"
+
+// Expired tells whether a check of katalog-sync's, which are all TTL checks, has
+// not been renewed in time.
+func Expired(status service.Health, output string) bool {
+	return status == service.Critical && strings.HasPrefix(output, expired)
 }
 
 // EntryID is the ID that katalog-sync gives to a service of a pod.

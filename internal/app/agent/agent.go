@@ -308,13 +308,12 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
 	}
 	a.listening("http", listener.Addr())
-	pulses, describe := []*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}, a.describe
+	pulses := []*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}
 	if l.successor != nil {
 		pulses = append(pulses, l.successor.pulse)
-		describe = func(now time.Time) string { return a.describe(now) + "\n" + l.successor.describe() }
 	}
 	server := &http.Server{
-		Handler:           handler(ctx, a.registry, l.publisher.board, describe, a.viewer(l.publisher.board), pulses),
+		Handler:           handler(ctx, a.registry, l.publisher.board, a.describe, a.viewer(l.publisher.board), pulses),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	failed := make(chan error, 1)

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/katalogsync"
+	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/internal/succession"
@@ -64,9 +63,6 @@ type successor struct {
 	absent   map[service.PodRef]*question // about pods without UID
 	standing map[string]*stay             // by ID
 	failing  string                       // why katalog-sync's entries cannot be read
-
-	mu      sync.Mutex
-	summary string
 }
 
 // stay is since when an entry stands as it does.
@@ -136,6 +132,7 @@ func (s *successor) observe(ctx context.Context, pods []service.Pod) (succession
 		if reason := consul.Reason(err); ctx.Err() == nil && reason != s.failing {
 			s.failing = reason
 			s.log.Warn("katalog-sync's entries cannot be read; nothing is handed over", "reason", reason, "err", err)
+			s.board.record.succeeds(nodeview.Succession{Mode: string(s.mode), Problem: reason})
 		}
 		return succession.Input{}, false
 	}
@@ -275,12 +272,13 @@ func (s *successor) yield(verdicts []succession.Verdict) {
 	s.board.yield(reasons)
 }
 
-// show tells how the entries stand: each change in the log, all in metrics, and
-// what stands for long as it should not in an Event.
+// show tells how the entries stand: each change in the log, all in metrics and in
+// the agent's view, and what stands for long as it should not in an Event.
 func (s *successor) show(verdicts []succession.Verdict, pods []succession.Pod) {
 	now := time.Now()
 	counts := map[succession.State]int{}
 	standing := make(map[string]*stay, len(verdicts))
+	shown := make([]nodeview.Handover, 0, len(verdicts))
 	for _, v := range verdicts {
 		counts[v.State]++
 		was := s.standing[v.ID]
@@ -290,20 +288,19 @@ func (s *successor) show(verdicts []succession.Verdict, pods []succession.Pod) {
 			was = &stay{state: v.State, reason: v.Reason, since: now}
 		}
 		standing[v.ID] = was
+		shown = append(shown, nodeview.Handover{
+			ID: v.ID, Service: v.Service, Pod: nodeview.Ref(v.Pod), State: string(v.State), Reason: v.Reason, Since: was.since,
+		})
 		if !was.told && now.Sub(was.since) >= successionPatience {
 			was.told = true
 			s.complain(v, pods)
 		}
 	}
 	s.standing = standing
-	var parts []string
 	for _, state := range statesOf(s.mode) {
 		s.metrics.katalogEntries.WithLabelValues(string(state)).Set(float64(counts[state]))
-		parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.summary = fmt.Sprintf("katalog-sync: %s: %s", s.mode, strings.Join(parts, ", "))
+	s.board.record.succeeds(nodeview.Succession{Mode: string(s.mode), At: now, Entries: shown})
 }
 
 func (s *successor) complain(v succession.Verdict, pods []succession.Pod) {
@@ -317,13 +314,6 @@ func (s *successor) complain(v succession.Verdict, pods []succession.Pod) {
 	case succession.Kept:
 		s.writer.Warn(pod, eventNotHanded, fmt.Sprintf("katalog-sync does not stand in Fairway's place for service %s: %s", v.Service, v.Reason))
 	}
-}
-
-// describe says in words how far it is.
-func (s *successor) describe() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.summary
 }
 
 // statesOf are the states in which an entry can be in a mode.

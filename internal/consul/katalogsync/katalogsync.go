@@ -27,17 +27,6 @@ import (
 	"fairway.dev/fairway/internal/succession"
 )
 
-// By these, and by service.MetaNamespace and service.MetaPod, katalog-sync marks
-// what is its own.
-const (
-	metaSource = "external-sync-source"
-	source     = "katalog-sync"
-)
-
-// expired is how Consul's agent begins the output of a TTL check that nobody has
-// renewed in time.
-const expired = "TTL expired"
-
 // ErrRenewed: katalog-sync has renewed the entry, or changed it, since it was
 // read.
 var ErrRenewed = errors.New("katalog-sync has renewed the entry meanwhile")
@@ -59,7 +48,7 @@ func (e *Entries) Observe(ctx context.Context) ([]succession.Entry, error) {
 	if _, err := e.identity.NodeName(ctx); err != nil {
 		return nil, err
 	}
-	entries, err := e.read(ctx, strconv.Quote(metaSource)+" in Meta", `ServiceID matches "^katalog-sync_"`)
+	entries, err := e.read(ctx, strconv.Quote(succession.MetaSource)+" in Meta", `ServiceID matches "^katalog-sync_"`)
 	if err != nil {
 		return nil, fmt.Errorf("read katalog-sync's entries: %w", err)
 	}
@@ -104,7 +93,7 @@ func (e *Entries) read(ctx context.Context, services, checks string) ([]successi
 		if svc == nil || svc.ID != id {
 			return nil, &consul.Error{Kind: consul.ErrUnusable, Err: fmt.Errorf("service %q is not what was asked for", id)}
 		}
-		if svc.Meta[metaSource] == source {
+		if svc.Meta[succession.MetaSource] == succession.Source {
 			entries = append(entries, entry(svc, checked[id]))
 		}
 	}
@@ -127,7 +116,7 @@ func entry(svc *api.AgentService, check *api.AgentCheck) succession.Entry {
 	}
 	if check != nil && check.ServiceID == svc.ID {
 		e.Health = service.Health(check.Status)
-		e.Expired = check.Type == "ttl" && check.Status == api.HealthCritical && strings.HasPrefix(check.Output, expired)
+		e.Expired = check.Type == "ttl" && succession.Expired(e.Health, check.Output)
 	}
 	return e
 }
