@@ -33,7 +33,7 @@ func Decide(in Input) Verdict {
 func blocked(in Input) (reason, message string) {
 	pod, declared := in.Pod, in.Declared
 	health, why := pod.Status(declared.Excluded...)
-	withheld, fixed := neverPassing(declared)
+	withheld, fixed := NeverPassing(declared)
 	switch {
 	case len(declared.Errors) > 0:
 		return InvalidAnnotation, describe(declared.Errors)
@@ -64,8 +64,9 @@ func blocked(in Input) (reason, message string) {
 	return "", ""
 }
 
-// neverPassing is the first service whose health is fixed at other than passing.
-func neverPassing(declared annotation.Result) (name string, fixed service.Health) {
+// NeverPassing is the first service whose health is fixed at other than passing,
+// so that no gate of the pod opens; empty if there is none.
+func NeverPassing(declared annotation.Result) (name string, fixed service.Health) {
 	for _, name := range declared.Services {
 		if fixed, ok := declared.Fixed.For(name); ok && fixed != service.Passing {
 			return name, fixed
