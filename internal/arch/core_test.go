@@ -17,6 +17,7 @@ var core = []string{
 	"internal/gate",
 	"internal/podset",
 	"internal/drain",
+	"internal/succession",
 	"internal/nodeview",
 	"internal/diagnosis",
 }

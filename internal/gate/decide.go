@@ -12,11 +12,14 @@ import (
 
 // Decide says whether the gate of a pod may open.
 func Decide(in Input) Verdict {
-	if !in.Pod.Gated() {
-		return Verdict{Reason: NotGated, Message: "the pod has no readiness gate " + service.GateReachable}
+	if len(in.Gates) == 0 {
+		in.Gates = []string{service.GateReachable}
 	}
-	if open(in.Pod) {
-		was := in.Pod.Conditions[service.GateReachable]
+	if !in.Pod.HasGate(in.Gates...) {
+		return Verdict{Reason: NotGated, Message: "the pod has no readiness gate " + strings.Join(in.Gates, " or ")}
+	}
+	if len(in.Pod.Closed(in.Gates...)) == 0 {
+		was := in.Pod.Conditions[in.Gates[0]]
 		return Verdict{Open: true, Reason: cmp.Or(was.Reason, Reachable), Message: was.Message}
 	}
 	if reason, message := blocked(in); reason != "" {
@@ -25,31 +28,18 @@ func Decide(in Input) Verdict {
 	return judge(in)
 }
 
-// open tells whether the gate was opened before.
-func open(pod service.Pod) bool {
-	if pod.Conditions[service.GateReachable].Status == service.ConditionTrue {
-		return true
-	}
-	for _, g := range pod.Gates {
-		if g.Type == service.GateReachable && g.Open {
-			return true
-		}
-	}
-	return false
-}
-
 // blocked is what must happen before it makes sense to ask the servers; empty
 // if nothing.
 func blocked(in Input) (reason, message string) {
 	pod, declared := in.Pod, in.Declared
 	health, why := pod.Status(declared.Excluded...)
-	withheld, fixed := neverPassing(declared)
+	withheld, fixed := NeverPassing(declared)
 	switch {
 	case len(declared.Errors) > 0:
 		return InvalidAnnotation, describe(declared.Errors)
 	case len(declared.Services) == 0:
 		return NothingDeclared, fmt.Sprintf("the pod has the readiness gate %s but no annotation %s: add it, or remove the gate",
-			service.GateReachable, annotation.Native+annotation.Names)
+			strings.Join(in.Pod.Closed(in.Gates...), " and "), annotation.Native+annotation.Names)
 	case withheld != "":
 		return FixedHealth, fmt.Sprintf("the annotation service-health keeps service %s at %s, and clients are given passing instances only: "+
 			"change it, or remove the gate", withheld, fixed)
@@ -74,8 +64,9 @@ func blocked(in Input) (reason, message string) {
 	return "", ""
 }
 
-// neverPassing is the first service whose health is fixed at other than passing.
-func neverPassing(declared annotation.Result) (name string, fixed service.Health) {
+// NeverPassing is the first service whose health is fixed at other than passing,
+// so that no gate of the pod opens; empty if there is none.
+func NeverPassing(declared annotation.Result) (name string, fixed service.Health) {
 	for _, name := range declared.Services {
 		if fixed, ok := declared.Fixed.For(name); ok && fixed != service.Passing {
 			return name, fixed

@@ -59,6 +59,9 @@ type Input struct {
 	// Refused holds, by instance ID, why the registry would not take an entry.
 	// As with Proof.Detail, the text must be stable.
 	Refused map[string]string
+	// Gates are the readiness gates that open together; service.GateReachable
+	// alone if empty.
+	Gates []string
 	// Attempts is how often in a row the servers were asked about this pod.
 	Attempts int
 	Now      time.Time

@@ -29,7 +29,7 @@ func Pod(in *corev1.Pod) service.Pod {
 			if !out.ContainersReady {
 				out.NotReadyMessage = condition.Message
 			}
-		case service.GateReachable, service.ConditionAnnotations:
+		case service.GateReachable, service.GateKatalog, service.ConditionAnnotations:
 			out.Conditions[string(condition.Type)] = service.Condition{
 				Status:  service.ConditionStatus(condition.Status),
 				Reason:  condition.Reason,

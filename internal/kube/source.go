@@ -109,6 +109,21 @@ func Confirm(ctx context.Context, client *Client, ref service.PodRef) (found *se
 	return judge(ref, pod, err)
 }
 
+// Absent asks the API server whether a node has no pod of that name, whatever its
+// UID. It is proven by a quorum read that finds no pod of that name, or one that
+// was given to another node.
+func Absent(ctx context.Context, client *Client, name service.PodRef, node string) (absent bool, why string, err error) {
+	pod, err := client.pod(ctx, name.Namespace, name.Name)
+	if err == nil && pod.Name == name.Name && pod.Namespace == name.Namespace && pod.UID != "" {
+		if pod.Spec.NodeName == node || pod.Spec.NodeName == "" {
+			return false, "", nil
+		}
+		return true, "it is on node " + pod.Spec.NodeName, nil
+	}
+	_, why, err = judge(name, pod, err)
+	return why != "", why, err
+}
+
 // judge reads the answer to a GET of a pod.
 func judge(ref service.PodRef, pod *corev1.Pod, err error) (found *service.Pod, why string, _ error) {
 	switch {

@@ -33,6 +33,8 @@ type View struct {
 	Plan    Plan     `json:"plan"`
 	Servers Servers  `json:"servers"`
 	Drains  []Drain  `json:"drains"`
+	// Succession is nil unless the agent was told how to stand to katalog-sync.
+	Succession *Succession `json:"succession,omitempty"`
 }
 
 // Source is somewhere that pods come from.
@@ -152,6 +154,26 @@ type Drain struct {
 	Until   time.Time `json:"until,omitzero"`
 	// Ended says how the last call ended that is over; empty while one waits.
 	Ended string `json:"ended,omitempty"`
+}
+
+// Succession is how far katalog-sync and Fairway have taken each other's place.
+type Succession struct {
+	Mode string `json:"mode"` // take-over or hand-back
+	// At is when it was last looked at; zero if it could not be yet, for Problem.
+	At      time.Time `json:"at,omitzero"`
+	Problem string    `json:"problem,omitempty"`
+	// Entries are katalog-sync's, or those of ours that are to be handed back.
+	Entries []Handover `json:"entries"`
+}
+
+// Handover is how one entry stands, and why.
+type Handover struct {
+	ID      string    `json:"id"`
+	Service string    `json:"service"`
+	Pod     PodRef    `json:"pod"` // without UID if the entry is katalog-sync's
+	State   string    `json:"state"`
+	Reason  string    `json:"reason"`
+	Since   time.Time `json:"since"`
 }
 
 // Pod is what the agent knows of a life of a pod.

@@ -19,7 +19,9 @@ func Decide(in Input) Plan {
 			continue
 		}
 		for _, instance := range pod.Instances {
-			d.wanted[instance.ID] = wish{instance: instance, pod: pod}
+			if in.Yielded[instance.ID] == "" {
+				d.wanted[instance.ID] = wish{instance: instance, pod: pod}
+			}
 		}
 	}
 
@@ -142,6 +144,8 @@ func (d *decision) unwanted(entry Entry) {
 			entry.Instance.Pod, uid))
 	case pod.Ended:
 		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"), "")
+	case d.in.Yielded[entry.Instance.ID] != "":
+		d.leave(entry, d.in.Yielded[entry.Instance.ID], "")
 	case pod.Incomplete:
 		d.keep(entry, pod)
 	case successor != "":

@@ -17,6 +17,8 @@
 //     is: absence from a list is no proof (I1).
 //  6. An entry whose pod wants the same service under another ID is kept until
 //     the registry holds that one in service.
+//  7. An entry that somebody else's stands in the place of leaves, and is not
+//     made, although a pod asks for it.
 //
 // What leaves turns critical first and is removed by a later pass, which must
 // have seen it critical in the registry (I4). [Breaker] holds back what would
@@ -78,6 +80,9 @@ type Input struct {
 	// that is in neither Pods nor Gone is unknown, and its entries stay. A pod
 	// that is in both is gone: a UID never comes back, so the list is stale.
 	Gone map[string]string
+	// Yielded says, by instance ID, why an instance that a pod asks for is not to
+	// be registered here: another registrar gives it to clients.
+	Yielded map[string]string
 }
 
 // Kind says what an Op does.

@@ -17,6 +17,11 @@ import (
 // opens when clients can reach the pod.
 const GateReachable = "fairway.dev/reachable"
 
+// GateKatalog is katalog-sync's readiness gate. It too waits for a registration,
+// so it counts for no health. Fairway opens it only where it is told to take
+// katalog-sync's place, or to hand back to it.
+const GateKatalog = "katalog-sync.wish.com/synced"
+
 // ConditionAnnotations is the pod condition that says whether Fairway could
 // understand the pod's annotations. It is written only once there was
 // something to complain about.
@@ -143,13 +148,22 @@ const (
 )
 
 // Gated tells whether the pod waits for Fairway before it can be Ready.
-func (p Pod) Gated() bool {
+func (p Pod) Gated() bool { return p.HasGate(GateReachable) }
+
+// HasGate tells whether the pod has one of the readiness gates.
+func (p Pod) HasGate(gates ...string) bool {
+	return slices.ContainsFunc(p.Gates, func(g Gate) bool { return slices.Contains(gates, g.Type) })
+}
+
+// Closed are those of the readiness gates that the pod has and that are not open.
+func (p Pod) Closed(gates ...string) []string {
+	var closed []string
 	for _, g := range p.Gates {
-		if g.Type == GateReachable {
-			return true
+		if slices.Contains(gates, g.Type) && !g.Open && p.Conditions[g.Type].Status != ConditionTrue {
+			closed = append(closed, g.Type)
 		}
 	}
-	return false
+	return closed
 }
 
 // Ended tells whether all containers of the pod have stopped for good.
@@ -171,7 +185,7 @@ func (p Pod) Status(excluded ...string) (Health, string) {
 		return Critical, problem
 	}
 	for _, g := range p.Gates {
-		if g.Type != GateReachable && !g.Open {
+		if g.Type != GateReachable && g.Type != GateKatalog && !g.Open {
 			return Critical, "readiness gate " + g.Type + " is not open"
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"fairway.dev/fairway/internal/image"
 	"fairway.dev/fairway/internal/image/gobuild"
 	"fairway.dev/fairway/internal/image/release"
+	"fairway.dev/fairway/lab/servers"
 )
 
 // The names of the images.
@@ -29,6 +30,8 @@ const (
 	FairwayRef = "fairway.dev/fairway:dev"
 	SampleRef  = "fairway.dev/lab-sample:dev"
 	PauseRef   = "fairway.dev/lab-pause:dev"
+	// KatalogSyncRef is that of katalog-sync's daemon; see KatalogSync.
+	KatalogSyncRef = "fairway.dev/lab-katalog-sync:dev"
 )
 
 // unused is how long an image that no lab asked for is kept.
@@ -96,6 +99,28 @@ func ensure(ctx context.Context, checkout gobuild.Checkout, dir string, out io.W
 		}
 	}
 	return set, prune(dir, time.Now().Add(-unused))
+}
+
+// KatalogSync writes the image of katalog-sync's own daemon, which is built from
+// its released source, and returns the path of its tar.
+func KatalogSync(ctx context.Context, out io.Writer) (string, error) {
+	bin, err := servers.Ensure(ctx, servers.Options{Families: []servers.Family{servers.KatalogSync}, Out: out})
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the user's cache folder: %w", err)
+	}
+	dir := filepath.Join(cache, "fairway-lab", "images")
+	unlock, err := gobuild.Lock(ctx, filepath.Join(dir, "lock"), func() {
+		fmt.Fprintln(out, "waiting for another process that builds images")
+	})
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	return write(dir, "katalog-sync", single(KatalogSyncRef, bin.Path("katalog-sync-daemon")))
 }
 
 // single returns an image that holds and runs one program.

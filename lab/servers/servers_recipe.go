@@ -41,6 +41,8 @@ func recipeFor(family Family, kubernetes string) (recipe, error) {
 		return recipe{module: "consul", usual: 4 * time.Minute}, nil
 	case Containerd:
 		return recipe{module: "containerd", tags: "no_btrfs,no_zfs,no_devmapper", usual: time.Minute}, nil
+	case KatalogSync:
+		return recipe{module: "katalog-sync", usual: 40 * time.Second}, nil
 	case Helm:
 		return recipe{module: "helm", usual: 2 * time.Minute}, nil
 	case Prometheus:

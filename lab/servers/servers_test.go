@@ -152,7 +152,7 @@ func TestRecipes(t *testing.T) {
 	}{
 		{Kubernetes, "1.37", "k8s.io/component-base/version.gitVersion=v1.37."},
 		{Kubernetes, "1.36", "k8s.io/component-base/version.gitVersion=v1.36."},
-		{Etcd, "", ""}, {Consul, "", ""}, {Containerd, "", ""}, {Helm, "", ""}, {Prometheus, "", ""},
+		{Etcd, "", ""}, {Consul, "", ""}, {Containerd, "", ""}, {Helm, "", ""}, {Prometheus, "", ""}, {KatalogSync, "", ""},
 	} {
 		r, err := recipeFor(test.family, test.kubernetes)
 		if err != nil {

@@ -75,9 +75,10 @@ func (r Registry) address() string {
 const KatalogPort = "9983"
 
 // InstallFairway builds the images, loads them on all nodes and installs
-// Fairway from its chart, as a user would. It returns when the agents of all
-// nodes are ready.
-func InstallFairway(ctx context.Context, lab *cluster.Cluster, registry Registry, out io.Writer) error {
+// Fairway from its chart, as a user would, with values of the chart beside those
+// that the lab needs. It returns when the agents of all nodes are ready with
+// them.
+func InstallFairway(ctx context.Context, lab *cluster.Cluster, registry Registry, out io.Writer, values ...string) error {
 	set, err := images.Ensure(ctx, out)
 	if err != nil {
 		return err
@@ -87,13 +88,13 @@ func InstallFairway(ctx context.Context, lab *cluster.Cluster, registry Registry
 			return err
 		}
 	}
-	return SwitchRegistry(ctx, lab, registry)
+	return Configure(ctx, lab, registry, values...)
 }
 
-// SwitchRegistry installs Fairway whose images are loaded, or makes the one that
-// is installed use another registry. What that leaves behind in the registry
-// before is left to the caller; see docs/registries.md.
-func SwitchRegistry(ctx context.Context, lab *cluster.Cluster, registry Registry) error {
+// Configure installs Fairway whose images are loaded, or gives the one that is
+// installed these values. What that leaves behind in another registry is left to
+// the caller; see docs/registries.md.
+func Configure(ctx context.Context, lab *cluster.Cluster, registry Registry, values ...string) error {
 	if err := createToken(ctx, lab, registry); err != nil {
 		return err
 	}
@@ -102,16 +103,27 @@ func SwitchRegistry(ctx context.Context, lab *cluster.Cluster, registry Registry
 		return fmt.Errorf("find Fairway's chart: %w", err)
 	}
 	folder, socket := lab.PodsAPI()
-	_, err = lab.Helm(ctx, "upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
+	args := []string{"upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
-		"--set", "clusterID="+cluster.ClusterID,
-		"--set", "registry="+string(registry), "--set", "consul.address="+registry.address(),
-		"--set", "podsAPI.folder="+folder, "--set", "podsAPI.socket="+socket,
+		"--set", "clusterID=" + cluster.ClusterID,
+		"--set", "registry=" + string(registry), "--set", "consul.address=" + registry.address(),
+		"--set", "podsAPI.folder=" + folder, "--set", "podsAPI.socket=" + socket,
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",
-		"--set", "drain.katalogPort="+KatalogPort,
-		"--set", "consul.tokenSecret.name="+registry.secret())
-	if err != nil {
+		"--set", "drain.katalogPort=" + KatalogPort,
+		"--set", "consul.tokenSecret.name=" + registry.secret()}
+	for _, value := range values {
+		args = append(args, "--set", value)
+	}
+	if _, err := lab.Helm(ctx, args...); err != nil {
 		return fmt.Errorf("install Fairway: %w", err)
+	}
+	return nil
+}
+
+// UninstallFairway removes what InstallFairway has installed, as a user would.
+func UninstallFairway(ctx context.Context, lab *cluster.Cluster) error {
+	if _, err := lab.Helm(ctx, "uninstall", "fairway", "--namespace", Namespace, "--wait", "--timeout", "2m"); err != nil {
+		return fmt.Errorf("uninstall Fairway: %w", err)
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-
 	"fairway.dev/fairway/internal/app/agent"
 	"fairway.dev/fairway/lab/cluster"
 )

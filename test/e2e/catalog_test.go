@@ -82,7 +82,7 @@ func moveRegistry(t *testing.T, registry workload.Registry) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	if err := workload.SwitchRegistry(ctx, fleet.lab, registry); err != nil {
+	if err := workload.Configure(ctx, fleet.lab, registry); err != nil {
 		t.Fatal(err)
 	}
 	fleet.registry = registry

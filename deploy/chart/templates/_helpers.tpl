@@ -15,6 +15,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Consul's address, or a message that says what is missing and why. */}}
 {{- define "fairway.consulAddress" -}}
+{{- if and .Values.katalogSync (eq .Values.registry "catalog") }}
+{{- fail (printf "katalogSync=%s needs registry=agent: katalog-sync registers with the nodes' Consul client agents" .Values.katalogSync) }}
+{{- end }}
 {{- if and (eq .Values.registry "catalog") (contains "//127.0.0.1:" .Values.consul.address) }}
 {{- fail "consul.address is required with registry=catalog: the Consul servers, for example --set consul.address=http://consul-server.consul.svc:8500. Nodes without Consul client agent have nothing at their loopback." }}
 {{- end }}

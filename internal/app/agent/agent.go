@@ -31,10 +31,12 @@ import (
 	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/health"
+	"fairway.dev/fairway/internal/consul/katalogsync"
 	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/succession"
 	"fairway.dev/fairway/internal/tokens"
 )
 
@@ -67,7 +69,9 @@ type outside struct {
 	prover   prover
 	watcher  watcher
 	writer   podWriter
-	tokens   verifier            // nil if --grpc-listen is off
+	tokens   verifier       // nil if --grpc-listen is off
+	katalog  katalogEntries // nil with RegistryCatalog
+	lookup   lookup
 	usage    func() consul.Usage // of all of it that is Consul's
 }
 
@@ -188,12 +192,17 @@ func consulAdapters(opts Options) (outside, []step, error) {
 	if err != nil {
 		return outside{}, nil, err
 	}
-	return sides(registry, client, identity), nil, nil
+	o := sides(registry, client, identity)
+	o.katalog = katalogsync.New(client, identity)
+	return o, nil, nil
 }
 
 // sides are the adapters for the entries under one Consul node.
 func sides(registry registry, client *consul.Client, node health.Node) outside {
-	return outside{registry: registry, prover: health.NewProver(client, node), watcher: health.NewWatcher(client, node), usage: client.Usage}
+	prover := health.NewProver(client, node)
+	return outside{
+		registry: registry, prover: prover, lookup: prover, watcher: health.NewWatcher(client, node), usage: client.Usage,
+	}
 }
 
 // Run works until ctx ends, and then leaves everything as it is for the next
@@ -225,6 +234,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		{"gatekeeper", loops.gatekeeper.run},
 		{"auditor", loops.auditor.run},
 	}
+	if loops.successor != nil {
+		parts = append(parts, part{"successor", loops.successor.run})
+	}
 	servers, err := a.podServers(ctx, loops.waits)
 	if err != nil {
 		return err
@@ -243,6 +255,7 @@ type loops struct {
 	confirmer  *confirmer
 	gatekeeper *gatekeeper
 	auditor    *auditor
+	successor  *successor // nil unless --katalog-sync asks for it
 	waits      *waits
 }
 
@@ -269,11 +282,13 @@ func (a *Agent) loops() loops {
 			maxShare: a.opts.MaxRemovalShare, self: service.PodRef{Namespace: a.opts.PodNamespace, Name: a.opts.PodName},
 			source: o.source, evidence: confirmer, writer: o.writer, board: board, log: a.log.With("component", "breaker"), metrics: metrics,
 		},
-		log: a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
+		handsBack: a.opts.KatalogSync == succession.Predecessor,
+		log:       a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
 	}
 	gatekeeper := &gatekeeper{
 		source: o.source, changed: o.source.Subscribe(), prover: o.prover, writer: o.writer, board: board,
-		log: a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
+		gates: []string{service.GateReachable},
+		log:   a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
 	}
 	auditor := &auditor{
 		watcher: o.watcher, board: board,
@@ -283,7 +298,16 @@ func (a *Agent) loops() loops {
 		source: o.source, prover: o.prover, board: board, writer: o.writer,
 		log: a.log.With("component", "drain"), metrics: metrics,
 	}
-	return loops{publisher, confirmer, gatekeeper, auditor, waits}
+	l := loops{publisher, confirmer, gatekeeper, auditor, nil, waits}
+	if a.opts.KatalogSync != succession.Apart {
+		gatekeeper.gates = append(gatekeeper.gates, service.GateKatalog)
+		l.successor = &successor{
+			mode: a.opts.KatalogSync, cluster: a.opts.ClusterID, node: a.opts.NodeName, checkTTL: checkTTL, resync: a.opts.Resync,
+			source: o.source, changed: o.source.Subscribe(), theirs: o.katalog, servers: o.lookup, writer: o.writer, board: board,
+			log: a.log.With("component", "successor"), metrics: metrics, pulse: newPulse("successor", stuckAfter),
+		}
+	}
+	return l
 }
 
 // listen opens the HTTP port. The server outlives the loops, so that probes
@@ -294,9 +318,12 @@ func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context
 		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
 	}
 	a.listening("http", listener.Addr())
+	pulses := []*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}
+	if l.successor != nil {
+		pulses = append(pulses, l.successor.pulse)
+	}
 	server := &http.Server{
-		Handler: handler(ctx, a.registry, l.publisher.board, a.describe, a.viewer(l.publisher.board),
-			[]*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}),
+		Handler:           handler(ctx, a.registry, l.publisher.board, a.describe, a.viewer(l.publisher.board), pulses),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	failed := make(chan error, 1)

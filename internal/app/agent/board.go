@@ -48,6 +48,9 @@ type board struct {
 	left map[string]time.Time
 	// leaving is how pods that leave stand in the registry, by UID.
 	leaving map[string]drain.Standing
+	// yielded says, by instance ID, why katalog-sync's entry stands in the place of
+	// ours; nil until that is known.
+	yielded map[string]string
 	// turn is closed when the publisher has made another pass.
 	turn chan struct{}
 }
@@ -232,6 +235,30 @@ func (b *board) stays(uid string) {
 	defer b.mu.Unlock()
 	delete(b.left, uid)
 	b.record.drained(uid)
+}
+
+// yield replaces which instances are not to be registered, by ID, and why.
+func (b *board) yield(reasons map[string]string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.yielded == nil || !maps.Equal(b.yielded, reasons) {
+		b.reassert.fire()
+	}
+	b.yielded = reasons
+}
+
+// yields are the instances that are not to be registered, by ID, and why.
+func (b *board) yields() map[string]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.yielded)
+}
+
+// handedBack tells whether yield was ever called.
+func (b *board) handedBack() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.yielded != nil
 }
 
 // stand replaces how the pods that leave stand in the registry.

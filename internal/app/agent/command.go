@@ -55,6 +55,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.StringVar(&o.ConsulTokenFile, "consul-token-file", o.ConsulTokenFile, "file with the Consul ACL token; a changed file takes effect at once")
 	f.StringVar(&o.GRPCListen, "grpc-listen", o.GRPCListen, "address at which fairway-gate asks for its pod; empty: off")
 	f.StringVar(&o.KatalogRPCListen, "katalog-rpc-listen", o.KatalogRPCListen, "address of katalog-sync's RPC, for its sidecars; empty: off")
+	f.StringVar((*string)(&o.KatalogSync), "katalog-sync", string(o.KatalogSync), "take-over: take katalog-sync's place on this node; hand-back: give it back; empty: leave what is katalog-sync's alone")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "the node's kubelet, host or host:port, for --pod-source=kubelet (env NODE_IP)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz, /readyz and the view for the command fairway")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,7 @@ type gatekeeper struct {
 	prover  prover
 	writer  podWriter
 	board   *board
+	gates   []string // those that it opens, Fairway's own first
 	log     *slog.Logger
 	metrics *metrics
 	pulse   *pulse
@@ -119,11 +121,13 @@ func (g *gatekeeper) waiting() []*pod {
 	_, refused := g.board.standing()
 	var waiting []*pod
 	for _, p := range g.pods {
-		if !p.Gated() || p.Terminating || p.Ended() || g.opened(p) {
+		if !p.HasGate(g.gates...) || p.Terminating || p.Ended() || g.opened(p) {
 			continue
 		}
 		now := time.Now()
-		verdict := gate.Decide(gate.Input{Pod: p.Pod, Declared: p.declared, Refused: refused, Attempts: p.attempts, Now: now})
+		verdict := gate.Decide(gate.Input{
+			Pod: p.Pod, Declared: p.declared, Gates: g.gates, Refused: refused, Attempts: p.attempts, Now: now,
+		})
 		if verdict.Open {
 			continue
 		}
@@ -144,11 +148,17 @@ func (g *gatekeeper) waiting() []*pod {
 	return waiting
 }
 
-// opened tells whether this process has opened the gate and the watch has not
+// opened tells whether this process has opened the gates and the watch has not
 // shown that yet.
 func (g *gatekeeper) opened(p *pod) bool {
-	s := p.shown[service.GateReachable]
-	return s != nil && s.want.Status == service.ConditionTrue && s.pending(p.Pod, service.GateReachable, time.Now())
+	closed := p.Closed(g.gates...)
+	for _, kind := range closed {
+		s := p.shown[kind]
+		if s == nil || s.want.Status != service.ConditionTrue || !s.pending(p.Pod, kind, time.Now()) {
+			return false
+		}
+	}
+	return len(closed) > 0
 }
 
 // prove asks the servers about the instances that pods wait for, all in one go.
@@ -209,7 +219,7 @@ func (g *gatekeeper) decide(waiting []*pod, proofs map[string]gate.Proof) {
 		}
 		now := time.Now()
 		p.verdict = gate.Decide(gate.Input{
-			Pod: p.Pod, Declared: p.declared, Proofs: proofs, Refused: refused, Attempts: p.attempts, Now: now,
+			Pod: p.Pod, Declared: p.declared, Gates: g.gates, Proofs: proofs, Refused: refused, Attempts: p.attempts, Now: now,
 		})
 		p.askAt = time.Time{} // the publisher tells when there is something to ask
 		if p.asked && !p.verdict.Open {
@@ -230,8 +240,8 @@ func (g *gatekeeper) show(ctx context.Context) {
 		group.Go(func() error {
 			// One pod's conditions are written one after the other, and a pod
 			// belongs to one goroutine at a time.
-			if p.Gated() && p.verdict.Reason != "" {
-				g.showGate(ctx, p)
+			if p.verdict.Reason != "" {
+				g.showGates(ctx, p)
 			}
 			g.showAnnotations(ctx, p)
 			g.pulse.beat()
@@ -241,11 +251,16 @@ func (g *gatekeeper) show(ctx context.Context) {
 	_ = group.Wait()
 }
 
-// showGate writes the verdict, at once if it opens the gate.
-func (g *gatekeeper) showGate(ctx context.Context, p *pod) {
-	const kind = service.GateReachable
-	if p.Conditions[kind].Status == service.ConditionTrue {
-		delete(p.shown, kind) // it never closes again
+// showGates writes the verdict to the gates that are not open, at once if it
+// opens them. Those that are open never close again.
+func (g *gatekeeper) showGates(ctx context.Context, p *pod) {
+	closed := p.Closed(g.gates...)
+	for _, kind := range g.gates {
+		if !slices.Contains(closed, kind) {
+			delete(p.shown, kind)
+		}
+	}
+	if len(closed) == 0 {
 		return
 	}
 	want := service.Condition{Status: service.ConditionFalse, Reason: p.verdict.Reason, Message: p.verdict.Message}
@@ -257,7 +272,14 @@ func (g *gatekeeper) showGate(ctx context.Context, p *pod) {
 		p.warned = true
 		g.writer.Warn(p.Ref, p.verdict.Reason, "ready but for Fairway's gate for "+patience.String()+": "+p.verdict.Message)
 	}
-	if !g.write(ctx, p, kind, want) || !p.verdict.Open {
+	written := false
+	for _, kind := range closed {
+		// What another's gate waits for is told by whoever it belongs to.
+		if p.verdict.Open || kind == service.GateReachable {
+			written = g.write(ctx, p, kind, want) || written
+		}
+	}
+	if !written || !p.verdict.Open {
 		return
 	}
 	g.metrics.gateOpened.Inc()

@@ -39,6 +39,8 @@ type metrics struct {
 	drains           *prometheus.CounterVec
 	drainSeconds     prometheus.Histogram
 	callsRefused     prometheus.Counter
+	katalogEntries   *prometheus.GaugeVec
+	katalogRemoved   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -97,11 +99,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "fairway_drain_seconds", Help: "Time from a pod's question until it was confirmed out of service.", Buckets: waits}),
 		callsRefused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fairway_calls_refused_total", Help: "Calls to the agent that did not show which pod speaks."}),
+		katalogEntries: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fairway_katalog_entries", Help: "Entries between katalog-sync and Fairway, by how they stand."}, []string{"state"}),
+		katalogRemoved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fairway_katalog_removed_total", Help: "Removals of entries that katalog-sync left behind, by result."}, []string{"result"}),
 	}
 	reg.MustRegister(m.synced, m.pods, m.entries, m.dueSince, m.publishSeconds, m.ops, m.opSeconds, m.passSeconds,
 		m.registryRead, m.observeFailures, m.confirmations, m.annotationErrors, m.gateWaiting, m.gateSince, m.gateOpened,
 		m.gateWaitSeconds, m.proofs, m.serversAnswered, m.conditionWrites, m.audits, m.differing, m.frozen, m.drainWaiting, m.drains,
-		m.drainSeconds, m.callsRefused)
+		m.drainSeconds, m.callsRefused, m.katalogEntries, m.katalogRemoved)
 	m.begin()
 	return m
 }

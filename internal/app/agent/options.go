@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fairway.dev/fairway/internal/consul/agentapi"
+	"fairway.dev/fairway/internal/succession"
 )
 
 // Options of an agent process.
@@ -44,6 +45,7 @@ type Options struct {
 
 	GRPCListen       string // host:port for fairway-gate; empty: off
 	KatalogRPCListen string // host:port for katalog-sync's sidecars; empty: off
+	KatalogSync      succession.Mode
 	SigningKeysFile  string // keeps the cluster's signing keys; empty: nothing does
 
 	CheckTTL time.Duration
@@ -107,6 +109,10 @@ func (o Options) Validate() error {
 		_, err := netip.ParseAddr(o.NodeAddress)
 		check(err == nil, "--node-address %q: must be the node's IP address with --registry catalog", o.NodeAddress)
 	}
+	check(slices.Contains([]succession.Mode{succession.Apart, succession.Successor, succession.Predecessor}, o.KatalogSync),
+		"--katalog-sync %q: must be %s or %s, or not be given", o.KatalogSync, succession.Successor, succession.Predecessor)
+	check(o.KatalogSync == succession.Apart || o.Registry == RegistryAgent,
+		"--katalog-sync: only with --registry agent; katalog-sync registers with client agents")
 	check(o.ConsulAddress != "", "--consul-address: required")
 	check(o.ConsulTokenFile == "" || o.ConsulAuthMethod == "", "--consul-token-file and --consul-auth-method: only one can give the token")
 	check(o.ConsulAuthMethod == "" || o.ConsulBearerTokenFile != "", "--consul-bearer-token-file: required with --consul-auth-method")

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/kubelet"
 	"fairway.dev/fairway/internal/podset"
@@ -46,6 +47,7 @@ type nodePods struct {
 	// watchRestarts tells of restarts of the kubelet; nil if they do not matter.
 	watchRestarts func(ctx context.Context, restarted func()) error
 	confirm       func(ctx context.Context, pod service.PodRef) (found *service.Pod, why string, err error)
+	absent        func(ctx context.Context, name service.PodRef) (absent bool, why string, err error)
 	log           *slog.Logger
 
 	restarts trigger
@@ -66,6 +68,9 @@ func newNodePods(opts Options, client *kube.Client, log *slog.Logger) (*nodePods
 		},
 		confirm: func(ctx context.Context, pod service.PodRef) (*service.Pod, string, error) {
 			return kube.Confirm(ctx, client, pod)
+		},
+		absent: func(ctx context.Context, name service.PodRef) (bool, string, error) {
+			return kube.Absent(ctx, client, name, opts.NodeName)
 		},
 		log: log, restarts: newTrigger(),
 	}
@@ -244,7 +249,7 @@ func (n *nodePods) Running() map[string]bool {
 	}
 	running := make(map[string]bool, len(state.Pods))
 	for _, pod := range state.Pods {
-		health, _ := pod.Pod.Status()
+		health, _ := pod.Pod.Status(annotation.Parse(pod.Pod).Excluded...)
 		running[pod.Pod.Ref.UID] = health != service.Critical
 	}
 	return running
@@ -262,6 +267,11 @@ func (n *nodePods) Confirm(ctx context.Context, pod service.PodRef) (*service.Po
 		n.base.Disprove(pod.UID)
 	}
 	return found, why, err
+}
+
+// Absent asks the API server whether this node has no pod of that name.
+func (n *nodePods) Absent(ctx context.Context, name service.PodRef) (bool, string, error) {
+	return n.absent(ctx, name)
 }
 
 // Describe says in words what the sources are and how far they can be relied

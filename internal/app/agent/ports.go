@@ -6,6 +6,7 @@ import (
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/succession"
 )
 
 // podSource is where the node's pods come from.
@@ -26,6 +27,9 @@ type podSource interface {
 	// why is the proof, and Gone has it from now on; else Gone does not have what
 	// said so before. An error means that it could not be found out.
 	Confirm(ctx context.Context, pod service.PodRef) (found *service.Pod, why string, err error)
+	// Absent looks for proof that this node has no pod of that name, whatever its
+	// UID. An error means that it could not be found out.
+	Absent(ctx context.Context, name service.PodRef) (absent bool, why string, err error)
 }
 
 // registry holds the node's entries.
@@ -55,6 +59,21 @@ type watcher interface {
 // prover asks the servers what clients get.
 type prover interface {
 	Prove(ctx context.Context, instances []service.Instance) map[string]gate.Proof
+}
+
+// katalogEntries are katalog-sync's entries in the node's Consul agent.
+type katalogEntries interface {
+	// Observe returns them. An error means that they are unknown, never that
+	// there are none.
+	Observe(ctx context.Context) ([]succession.Entry, error)
+	// Remove removes one that nobody renews. It returns katalogsync.ErrRenewed if
+	// somebody has begun to again.
+	Remove(ctx context.Context, id string) error
+}
+
+// lookup asks the servers for all entries of services on the node.
+type lookup interface {
+	Lookup(ctx context.Context, services []string) succession.Servers
 }
 
 // podWriter shows users what was found, on their pods.

@@ -36,9 +36,11 @@ type publisher struct {
 	registry registry
 	board    *board
 	breaker  *breaker
-	log      *slog.Logger
-	metrics  *metrics
-	pulse    *pulse
+	// handsBack is true if entries may have to make way for katalog-sync's.
+	handsBack bool
+	log       *slog.Logger
+	metrics   *metrics
+	pulse     *pulse
 
 	// The loop's own.
 	view     map[string]registration.Entry // by ID: as last observed, plus the writes done since
@@ -94,6 +96,10 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 	p.metrics.synced.Set(1)
 	states := p.states(pods)
 	p.desire(states, start)
+	if p.handsBack && !p.board.handedBack() {
+		p.blocked("it is not known yet what katalog-sync has registered", nil)
+		return p.resync // the successor tells when it is
+	}
 	if wait, ok := p.look(ctx, start); !ok {
 		return wait
 	}
@@ -185,7 +191,7 @@ func (p *publisher) states(pods []service.Pod) []registration.PodState {
 
 // input is the picture from which to decide.
 func (p *publisher) input(pods []registration.PodState) registration.Input {
-	input := registration.Input{Cluster: p.cluster, Node: p.node, Pods: pods}
+	input := registration.Input{Cluster: p.cluster, Node: p.node, Pods: pods, Yielded: p.board.yields()}
 	keep := make(map[string]bool, len(p.view))
 	for _, entry := range p.view {
 		input.Entries = append(input.Entries, entry)

@@ -22,6 +22,8 @@ type record struct {
 	plan    nodeview.Plan
 	servers nodeview.Servers
 	drains  map[string]nodeview.Drain // by UID
+	// succession is nil unless there is a successor.
+	succession *nodeview.Succession
 }
 
 func newRecord() *record {
@@ -53,6 +55,13 @@ func (r *record) serversAway(why string) {
 	r.servers.Problem = why
 }
 
+// succeeds notes how far katalog-sync and Fairway have taken each other's place.
+func (r *record) succeeds(s nodeview.Succession) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.succession = &s
+}
+
 // draining notes what a pod that asked to be taken out waits for.
 func (r *record) draining(d nodeview.Drain) {
 	r.mu.Lock()
@@ -71,7 +80,7 @@ func (r *record) drained(uid string) {
 func (r *record) fill(v *nodeview.View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v.Pods, v.Entries, v.Plan, v.Servers = r.pods, r.entries, r.plan, r.servers
+	v.Pods, v.Entries, v.Plan, v.Servers, v.Succession = r.pods, r.entries, r.plan, r.servers, r.succession
 	v.Drains = slices.SortedFunc(maps.Values(r.drains), func(a, b nodeview.Drain) int {
 		return strings.Compare(a.Pod.String(), b.Pod.String())
 	})

@@ -20,6 +20,7 @@ import (
 
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/succession"
 	"fairway.dev/fairway/internal/tokens"
 )
 
@@ -109,6 +110,20 @@ func (k *kubeSide) Confirm(_ context.Context, pod service.PodRef) (found *servic
 	return found, why, err
 }
 
+func (k *kubeSide) Absent(_ context.Context, name service.PodRef) (bool, string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.apiDown {
+		return false, "", fmt.Errorf("no answer about %s", name)
+	}
+	for _, pod := range k.pods {
+		if pod.Ref.Namespace == name.Namespace && pod.Ref.Name == name.Name {
+			return false, "", nil
+		}
+	}
+	return true, "no such pod", nil
+}
+
 func (k *kubeSide) SetCondition(_ context.Context, pod service.Pod, kind string, want service.Condition) error {
 	k.change(func() {
 		k.writes++
@@ -167,6 +182,7 @@ type world struct {
 	// grpc and katalog are the addresses at which pods ask.
 	grpc, katalog string
 	grpcListen    string // at which the next agent listens; empty: any port
+	katalogMode   succession.Mode
 	stop          func()
 }
 
@@ -204,6 +220,7 @@ func (w *world) start() {
 	if grpcListen == "" {
 		grpcListen = "127.0.0.1:0"
 	}
+	opts.KatalogSync = w.katalogMode
 	opts.GRPCListen, opts.KatalogRPCListen = grpcListen, "127.0.0.1:0"
 	if err := opts.Validate(); err != nil {
 		w.t.Fatal(err)

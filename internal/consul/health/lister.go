@@ -19,7 +19,18 @@ import (
 // Names are the names of all services of which the servers hold an entry of
 // Fairway, of whatever cluster.
 func Names(ctx context.Context, client *consul.Client) ([]string, error) {
-	opts := (&api.QueryOptions{RequireConsistent: true, Filter: "Name == " + strconv.Quote(consul.CheckName)}).WithContext(ctx)
+	return names(ctx, client, "Fairway", "Name == "+strconv.Quote(consul.CheckName))
+}
+
+// KatalogNames are the names of all services of which the servers hold an entry
+// of katalog-sync.
+func KatalogNames(ctx context.Context, client *consul.Client) ([]string, error) {
+	return names(ctx, client, "katalog-sync", `ServiceID matches "^katalog-sync_"`)
+}
+
+// names are the names of all services with a check that a filter lets through.
+func names(ctx context.Context, client *consul.Client, whose, filter string) ([]string, error) {
+	opts := (&api.QueryOptions{RequireConsistent: true, Filter: filter}).WithContext(ctx)
 	checks, meta, err := client.Health().State(api.HealthAny, opts)
 	if err == nil {
 		err = consul.Proven(meta)
@@ -28,7 +39,7 @@ func Names(ctx context.Context, client *consul.Client) ([]string, error) {
 		err = &consul.Error{Kind: consul.ErrUnusable}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the services of Fairway's entries: %w", consul.Classify(err))
+		return nil, fmt.Errorf("list the services of %s's entries: %w", whose, consul.Classify(err))
 	}
 	var names []string
 	for _, check := range checks {

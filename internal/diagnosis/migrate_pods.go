@@ -1,0 +1,89 @@
+package diagnosis
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/gate"
+	"fairway.dev/fairway/internal/service"
+	"fairway.dev/fairway/internal/succession"
+)
+
+// pods says what the pods that are annotated for katalog-sync will find
+// different with Fairway.
+func (m *migration) pods() Section {
+	s := Section{Title: "pods"}
+	problems, notes := groups{}, groups{}
+	listed := map[string]service.Instance{}
+	for _, listing := range m.Listings {
+		for _, entry := range listing.Entries {
+			listed[entry.Instance.ID] = entry.Instance
+		}
+	}
+	count := 0
+	for _, placed := range m.Pods {
+		pod := placed.Pod
+		if _, theirs := pod.Annotations[annotation.Katalog+annotation.Names]; !theirs {
+			continue
+		}
+		count++
+		name := pod.Ref.String()
+		if _, native := pod.Annotations[annotation.Native+annotation.Names]; native {
+			notes.add("NativeFirst", "Fairway reads the annotations "+annotation.Native+"… alone, katalog-sync those of its own", name)
+			continue
+		}
+		parsed := annotation.Parse(pod)
+		for _, e := range parsed.Errors {
+			problems.add("NotUnderstood", e.String(), name)
+		}
+		if pod.HasGate(service.GateKatalog) {
+			text := "the gate " + service.GateKatalog + " is opened by Fairway only with katalogSync=take-over; new manifests should have " + service.GateReachable
+			notes.add("KatalogGate", text, name)
+			if kept, fixed := gate.NeverPassing(parsed); kept != "" {
+				problems.add("FixedHealth", fmt.Sprintf("the gate never opens while service-health keeps service %s at %s", kept, fixed), name)
+			}
+		}
+		if sidecar := pod.Annotations[annotation.Katalog+"sidecar"]; sidecar != "" {
+			notes.add("Sidecar", "container "+sidecar+" asks katalog-sync's RPC: set drain.katalogPort to its port when katalog-sync has stopped", name)
+		}
+		for _, in := range parsed.Instances {
+			if was, ok := listed[succession.EntryID(in.Name, pod.Ref)]; ok {
+				compare(notes, name, was, in)
+			}
+		}
+	}
+	if count > 0 {
+		s.add(OK, "Pods", "", "%s annotated for katalog-sync", plural(count, "pod is", "pods are"))
+	}
+	problems.write(&s, Problem)
+	notes.write(&s, Note)
+	return s
+}
+
+// compare says in what Fairway's entry will not be what katalog-sync's is, for
+// clients that look at it. Address, port and health are judged with the entries.
+func compare(notes groups, pod string, was, will service.Instance) {
+	if !slices.Equal(was.Tags, will.Tags) {
+		notes.add("Tags", fmt.Sprintf("service %s: the tags are %q now and will be %q", will.Name, was.Tags, will.Tags), pod)
+	}
+	own := func(key string) bool {
+		return strings.HasPrefix(key, "external-") || strings.HasPrefix(key, "fairway-")
+	}
+	var keys []string
+	for _, key := range slices.Sorted(maps.Keys(will.Meta)) {
+		if !own(key) && was.Meta[key] != will.Meta[key] {
+			keys = append(keys, key)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(was.Meta)) {
+		if _, both := will.Meta[key]; !both && !own(key) {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) > 0 {
+		notes.add("Meta", fmt.Sprintf("service %s: the meta will differ in %s", will.Name, strings.Join(keys, ", ")), pod)
+	}
+}
