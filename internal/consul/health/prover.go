@@ -141,7 +141,7 @@ func (p *Prover) query(ctx context.Context, name, node string, passing bool) (ma
 	}
 	byID := make(map[string]*api.ServiceEntry, len(entries))
 	for _, entry := range entries {
-		if entry == nil || entry.Service == nil || entry.Node == nil {
+		if entry == nil || entry.Service == nil || entry.Node == nil || slices.Contains(entry.Checks, nil) {
 			return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
 		}
 		byID[entry.Service.ID] = entry
