@@ -84,7 +84,7 @@ bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
 	$(GO) run ./test/bench gate
 
 .PHONY: faults
-faults: ## Break all that Fairway depends on, with 60 pods under load, and count what clients notice (ARGS)
+faults: ## Break all that Fairway depends on, with 60 pods under load, and count what clients notice (ARGS=--registry=catalog)
 	$(GO) run ./test/bench faults $(ARGS)
 
 ##@ See it work

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -302,6 +303,24 @@ func FuzzKeys(f *testing.F) {
 		keys, err := parseKeys(data)
 		if (err == nil) != (len(keys) > 0) {
 			t.Errorf("%d keys and error %v", len(keys), err)
+		}
+	})
+}
+
+// A file of keys that is not what was written there is as good as none.
+func FuzzKeysFile(f *testing.F) {
+	c := newCluster(f)
+	f.Add([]byte(`{"issuer":"https://x","keys":"e30="}`))
+	f.Add([]byte(`{"issuer":"https://x","keys":"eyJrZXlzIjpudWxsfQ=="}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := filepath.Join(t.TempDir(), "keys")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v := newVerifier(t, c, file)
+		if issuer, _, _ := v.known("any"); (issuer == "") != (v.Len() == 0) {
+			t.Errorf("issuer %q and %d keys", issuer, v.Len())
 		}
 	})
 }

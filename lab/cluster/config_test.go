@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -112,5 +113,37 @@ func TestConsulConfig(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"198.18.0.11", "198.18.0.12", "198.18.0.13"}, agent.RetryJoin); diff != "" {
 		t.Errorf("servers to join (-want +got):\n%s", diff)
+	}
+	if server.Ports["dns"] != 53 || agent.Ports["dns"] != 0 {
+		t.Errorf("ports for DNS: %v at a server, %v at an agent; want 53 where nodes ask", server.Ports, agent.Ports)
+	}
+}
+
+// What works in a lab works with the rights that the documentation lists.
+func TestFairwayRules(t *testing.T) {
+	page, err := os.ReadFile("../../docs/registries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := func(text string) string { return strings.Join(strings.Fields(text), " ") } // columns differ
+	documented := plain(strings.ReplaceAll(string(page), "fairway-east-", "fairway-"+ClusterID+"-"))
+	for token, rules := range fairwayRules() {
+		for rule := range strings.Lines(strings.TrimSpace(rules)) {
+			if rule := plain(rule); !strings.Contains(documented, rule) {
+				t.Errorf("token %s: docs/registries.md does not list %s", token, rule)
+			}
+		}
+	}
+}
+
+func TestResolvers(t *testing.T) {
+	c := newCluster(Default("lab"), record{})
+	got, err := render("resolv.conf", c.nodeConfig(c.Host("n1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "nameserver 198.18.0.11\nnameserver 198.18.0.12\nnameserver 198.18.0.13\noptions timeout:1\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("resolv.conf (-want +got):\n%s", diff)
 	}
 }

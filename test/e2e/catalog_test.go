@@ -49,6 +49,7 @@ func TestCatalogMode(t *testing.T) {
 		{"pod deleted while agent is away", TestPodDeletedWhileAgentIsAway},
 		{"drain loses no request", TestDrainLosesNoRequest},
 		{"faults", func(t *testing.T) { tryFaults(t, someFaults(t)) }},
+		{"login", logIn},
 	} {
 		t.Run(kept.name, kept.test)
 	}
@@ -62,6 +63,33 @@ func TestCatalogMode(t *testing.T) {
 		stopLoad(t, client)
 		noFlaps(t, pods.Pods())
 	})
+}
+
+// logIn: agents that log in with their service account need no secret, and get
+// another token by themselves when Consul does not know theirs any more.
+func logIn(t *testing.T) {
+	app := fresh(t, workload.App{Name: "no-secret", Replicas: 2, LeaveSeconds: 2})
+	deployReady(t, app)
+	client := startLoad(t, app.Name)
+	_, before := lookUp(t, app.Name)
+	if err := workload.LogIn(bounded(t), fleet.lab, fleet.kube, fleet.registry); err != nil {
+		t.Fatal(err)
+	}
+	unchanged(t, app, before)
+
+	acl, ctx := fleet.consul[0].ACL(), bounded(t)
+	tokens, _, err := acl.TokenListFiltered(api.ACLTokenFilterOptions{AuthMethod: workload.AuthMethod}, new(api.QueryOptions).WithContext(ctx))
+	if err != nil || len(tokens) != len(fleet.lab.Nodes()) {
+		t.Fatalf("%d tokens of logins, %v; want one for each node", len(tokens), err)
+	}
+	for _, token := range tokens {
+		if _, err := acl.TokenDelete(token.AccessorID, new(api.WriteOptions).WithContext(ctx)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roll(t, app, "2")
+	waitRolledOut(t, app)
+	stopLoad(t, client)
 }
 
 // someFaults are those of the matrix that the registry has most to do with, and

@@ -207,7 +207,7 @@ func unpublished(blocked string) gate.Proof {
 	if blocked != "" {
 		return gate.Proof{Detail: "not published: " + blocked}
 	}
-	return gate.Proof{Detail: "not registered as passing with the node's Consul agent yet"}
+	return gate.Proof{Detail: "not registered as passing yet"}
 }
 
 // decide gives every waiting pod its verdict in the light of the proofs.

@@ -126,10 +126,15 @@ func (r *Registry) observe(ctx context.Context) ([]registration.Entry, error) {
 	if _, err := consul.Get(ctx, r.client, "/v1/agent/checks", `ServiceID != ""`, &checks); err != nil {
 		return nil, fmt.Errorf("checks: %w", err)
 	}
+	return r.take(services, checks)
+}
+
+// take makes what the agent answered the picture of its entries, unless that
+// cannot be one.
+func (r *Registry) take(services map[string]*api.AgentService, checks map[string]*api.AgentCheck) ([]registration.Entry, error) {
 	if services == nil || checks == nil {
 		return nil, &consul.Error{Kind: consul.ErrUnusable}
 	}
-
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	generation := r.client.TokenGeneration()

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/hashicorp/consul/api"
@@ -53,11 +54,11 @@ func (l *Leases) List(ctx context.Context) ([]Lease, error) {
 		}).WithContext(ctx)
 	}
 	checks, meta, err := l.client.Health().State(api.HealthAny, opts("CheckID == "+strconv.Quote(LeaseCheck)))
-	if err := whole(meta, err, checks == nil); err != nil {
+	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
 		return nil, fmt.Errorf("list leases of cluster %s: checks: %w", l.cluster, err)
 	}
 	nodes, meta, err := l.client.Catalog().Nodes(opts(""))
-	if err := whole(meta, err, nodes == nil); err != nil {
+	if err := whole(meta, err, nodes == nil || slices.Contains(nodes, nil)); err != nil {
 		return nil, fmt.Errorf("list leases of cluster %s: nodes: %w", l.cluster, err)
 	}
 	byNode := make(map[string]*api.HealthCheck, len(checks))
@@ -79,12 +80,12 @@ func (l *Leases) List(ctx context.Context) ([]Lease, error) {
 	return leases, nil
 }
 
-func whole(meta *api.QueryMeta, err error, missing bool) error {
+func whole(meta *api.QueryMeta, err error, incomplete bool) error {
 	switch {
 	case err != nil:
 		return consul.Classify(err)
-	case missing:
-		return unusable("not a list")
+	case incomplete:
+		return unusable("not a whole list")
 	}
 	return consul.Proven(meta)
 }

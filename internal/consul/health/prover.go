@@ -151,7 +151,7 @@ func query(ctx context.Context, client *consul.Client, name, filter string, pass
 		return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
 	}
 	for _, entry := range entries {
-		if entry == nil || entry.Service == nil || entry.Node == nil {
+		if entry == nil || entry.Service == nil || entry.Node == nil || slices.Contains(entry.Checks, nil) {
 			return nil, 0, &consul.Error{Kind: consul.ErrUnusable}
 		}
 	}
