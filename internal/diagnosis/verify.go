@@ -82,7 +82,7 @@ type CatalogReport struct {
 // Verify compares what the pods are with what the servers give to clients.
 func Verify(in CatalogFacts) CatalogReport {
 	v := verification{
-		CatalogFacts: in, report: CatalogReport{Cluster: in.Cluster},
+		CatalogFacts: in, report: CatalogReport{Cluster: in.Cluster, Differences: []Difference{}, Unknown: []Finding{}},
 		listings: map[string]Listing{}, pods: map[string]Placed{}, asked: map[string]bool{}, kept: map[string]bool{},
 	}
 	for _, listing := range in.Listings {
