@@ -68,16 +68,9 @@ func (w *why) differs(s *Section, listing Listing, have Listed, want service.Ins
 	if w.Cluster == "" { // not known: the entry cannot be judged by it
 		want.Meta[service.MetaCluster] = have.Cluster
 	}
-	if diff := differences(have, want); len(diff) > 0 {
+	if diff := registration.Differences(have.Instance, want); len(diff) > 0 {
 		s.add(Problem, "Different", cmp.Or(w.agentRemedy(), "the node's agent repairs it within its --resync (10s)"), "%s: not as the pod asks for: %s", listing.Service, strings.Join(diff, "; "))
 	}
-}
-
-// differences is where an entry at the servers is not as it should be. They do
-// not tell a check's TTL.
-func differences(have Listed, want service.Instance) []string {
-	have.Instance.CheckTTL, want.CheckTTL = 0, 0
-	return registration.Differences(have.Instance, want)
 }
 
 // other is an entry of the pod that it does not ask for (any more).
