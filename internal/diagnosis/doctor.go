@@ -235,10 +235,13 @@ func (b *byNode) findings(all int) []Finding {
 
 func (d doctor) consul() Section {
 	s := Section{Title: "consul"}
-	c := d.Consul
+	c, access := d.Consul, remedyConsulAccess
+	if slices.ContainsFunc(d.views(), func(v nodeview.View) bool { return v.Servers.Problem != "" }) { // away for others, too
+		access = remedyServers
+	}
 	switch {
 	case c.Problem != "":
-		s.add(Unknown, "ConsulUnknown", remedyConsulAccess, "could not be asked from here: %s", c.Problem)
+		s.add(Unknown, "ConsulUnknown", access, "could not be asked from here: %s", c.Problem)
 	case c.Leader == "":
 		s.add(Problem, "NoLeader",
 			"start the servers that are missing: without a majority nothing can be registered and no gate opens; what is registered stays", "the servers have no leader")
