@@ -106,9 +106,11 @@ func (d doctor) daemonSet() Section {
 	set := d.DaemonSet
 	switch {
 	case d.DaemonSetProblem != "":
-		s.add(Unknown, "DaemonSetUnknown", "you need the right to get daemonsets in "+d.Namespace+" (docs/cli.md)", "the DaemonSet could not be read: %s", d.DaemonSetProblem)
+		s.add(Unknown, "DaemonSetUnknown", "you need the right to get daemonsets in "+d.Namespace+" (docs/cli.md)",
+			"the DaemonSet could not be read: %s", d.DaemonSetProblem)
 	case set == nil:
-		s.add(Problem, "NotInstalled", "install the chart (docs/install.md), or name its namespace with --fairway-namespace", "there is no DaemonSet fairway-agent in namespace %s", d.Namespace)
+		s.add(Problem, "NotInstalled", "install the chart (docs/install.md), or name its namespace with --fairway-namespace",
+			"there is no DaemonSet fairway-agent in namespace %s", d.Namespace)
 	case set.Desired == 0:
 		s.add(Problem, "NoNodes", "see the chart's nodeSelector and tolerations", "the DaemonSet fairway-agent fits no node")
 	case set.Ready < set.Desired:
@@ -133,7 +135,8 @@ func (d doctor) agents() Section {
 	for _, agent := range d.Agents {
 		one := Section{}
 		if agent.Ready.Status != service.ConditionTrue {
-			s.add(Problem, "AgentNotReady", agent.logs(), "%s: %s is not ready%s%s", agent.Node, agent.Name, forHow(d.Now, agent.Ready.Since), inBrackets(agent.Ready.Message))
+			s.add(Problem, "AgentNotReady", agent.logs(),
+				"%s: %s is not ready%s%s", agent.Node, agent.Name, forHow(d.Now, agent.Ready.Since), inBrackets(agent.Ready.Message))
 		}
 		if agent.View == nil {
 			s.add(Unknown, "NoView", remedyAgentAccess, "%s: %s could not be asked: %s", agent.Node, agent.Name, agent.ViewProblem)
@@ -235,12 +238,16 @@ func (b *byNode) findings(all int) []Finding {
 
 func (d doctor) consul() Section {
 	s := Section{Title: "consul"}
-	c := d.Consul
+	c, access := d.Consul, remedyConsulAccess
+	if slices.ContainsFunc(d.views(), func(v nodeview.View) bool { return v.Servers.Problem != "" }) { // away for others, too
+		access = remedyServers
+	}
 	switch {
 	case c.Problem != "":
-		s.add(Unknown, "ConsulUnknown", remedyConsulAccess, "could not be asked from here: %s", c.Problem)
+		s.add(Unknown, "ConsulUnknown", access, "could not be asked from here: %s", c.Problem)
 	case c.Leader == "":
-		s.add(Problem, "NoLeader", "start the servers that are missing: without a majority nothing can be registered and no gate opens; what is registered stays", "the servers have no leader")
+		s.add(Problem, "NoLeader",
+			"start the servers that are missing: without a majority nothing can be registered and no gate opens; what is registered stays", "the servers have no leader")
 	default:
 		s.add(OK, "Leader", "", "%s leads, %s in all", c.Leader, plural(c.Servers, "server", "servers"))
 	}
@@ -248,7 +255,8 @@ func (d doctor) consul() Section {
 		s.add(Unknown, "LeasesUnknown", remedyConsulAccess, "the leases of the virtual nodes could not be read: %s", c.LeasesProblem)
 	}
 	for _, node := range slices.Sorted(maps.Keys(c.Expired)) {
-		s.add(Problem, "LeaseExpired", "if the node lives, its agent takes it back within 10s; see its log if not", "node %s is taken for dead, so that clients get none of its pods: %s", node, c.Expired[node])
+		s.add(Problem, "LeaseExpired", "if the node lives, its agent takes it back within 10s; see its log if not",
+			"node %s is taken for dead, so that clients get none of its pods: %s", node, c.Expired[node])
 	}
 	return s
 }
@@ -258,7 +266,8 @@ func (d doctor) policies() Section {
 	for _, policy := range d.Policies {
 		switch {
 		case policy.Problem != "":
-			s.add(Unknown, "PolicyUnknown", "you need the right to get admission policies and their bindings (docs/cli.md)", "%s could not be read: %s", policy.Name, policy.Problem)
+			s.add(Unknown, "PolicyUnknown", "you need the right to get admission policies and their bindings (docs/cli.md)",
+				"%s could not be read: %s", policy.Name, policy.Problem)
 		case !policy.Exists:
 			s.add(Warning, "PolicyMissing", "if that is not meant so, see admission in the chart's values", "%s is not installed, which %s", policy.Name, policy.Gives)
 		case !policy.Bound:
@@ -307,7 +316,8 @@ func (d doctor) waiting() Section {
 func (d doctor) katalog() Section {
 	s := Section{Title: "katalog-sync"}
 	if d.KatalogProblem != "" {
-		s.add(Unknown, "KatalogUnknown", "you need the right to list daemonsets in all namespaces (docs/cli.md)", "whether it runs beside Fairway could not be found out: %s", d.KatalogProblem)
+		s.add(Unknown, "KatalogUnknown", "you need the right to list daemonsets in all namespaces (docs/cli.md)",
+			"whether it runs beside Fairway could not be found out: %s", d.KatalogProblem)
 	}
 	for _, name := range d.Katalog {
 		s.add(Warning, "KatalogRuns", "let only one of them publish a pod; see with fairway verify what is given to clients twice",

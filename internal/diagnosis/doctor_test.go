@@ -82,6 +82,9 @@ func TestDoctor(t *testing.T) {
 		"a source is incomplete": {func(f *diagnosis.InstallationFacts) { f.Agents[0].View.Sources[0].Synced = false }, diagnosis.Warning, "n1: podsapi has given no complete list yet"},
 		"no leader":              {func(f *diagnosis.InstallationFacts) { f.Consul.Leader = "" }, diagnosis.Problem, "the servers have no leader > start the servers"},
 		"consul not reached":     {func(f *diagnosis.InstallationFacts) { f.Consul.Problem = "connection refused" }, diagnosis.Unknown, "could not be asked from here: connection refused > let this shell reach Consul"},
+		"consul is not reached by the agents either": {func(f *diagnosis.InstallationFacts) {
+			f.Consul.Problem, f.Agents[0].View.Servers.Problem = "connection refused", "no usable answer from Consul"
+		}, diagnosis.Problem, "n1: cannot ask the Consul servers: no usable answer from Consul > see whether the Consul servers run"},
 		"lease expired": {func(f *diagnosis.InstallationFacts) { f.Consul.Expired = map[string]string{"n2": "node is gone"} }, diagnosis.Problem,
 			"node n2 is taken for dead, so that clients get none of its pods: node is gone"},
 		"leases not read": {func(f *diagnosis.InstallationFacts) { f.Consul.LeasesProblem = "filtered" }, diagnosis.Unknown, "leases of the virtual nodes could not be read: filtered"},

@@ -24,10 +24,6 @@ type Listed struct {
 	Why   string
 }
 
-// ours tells whether the entry is of the cluster. An unknown cluster owns
-// nothing.
-func (l Listed) ours(cluster string) bool { return cluster != "" && l.Cluster == cluster }
-
 // given counts the entries that clients get.
 func (l Listing) given() (n int) {
 	for _, entry := range l.Entries {

@@ -9,7 +9,7 @@ import (
 // What lets more be found out.
 const (
 	remedyConsulAccess = "let this shell reach Consul: set CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file"
-	remedyServers      = "see whether the Consul servers run, are reached from the node and have a leader; fairway doctor says more"
+	remedyServers      = "see whether the Consul servers run, are reached from the node and have a leader"
 	remedyAgentAccess  = "you need the right to get pods/proxy in Fairway's namespace (docs/cli.md)"
 )
 

@@ -20,7 +20,7 @@ type Placed struct {
 
 // CatalogFacts is all that Verify looks at.
 type CatalogFacts struct {
-	Cluster string
+	Cluster string // not empty: nothing else is ours
 	// Pods are all pods of the cluster, or of Namespace if that is not empty.
 	Pods      []Placed
 	Namespace string
@@ -82,7 +82,7 @@ type CatalogReport struct {
 // Verify compares what the pods are with what the servers give to clients.
 func Verify(in CatalogFacts) CatalogReport {
 	v := verification{
-		CatalogFacts: in, report: CatalogReport{Cluster: in.Cluster},
+		CatalogFacts: in, report: CatalogReport{Cluster: in.Cluster, Differences: []Difference{}, Unknown: []Finding{}},
 		listings: map[string]Listing{}, pods: map[string]Placed{}, asked: map[string]bool{}, kept: map[string]bool{},
 	}
 	for _, listing := range in.Listings {
@@ -170,7 +170,7 @@ func (v *verification) instance(placed Placed, want service.Instance, listing Li
 	case i < 0:
 		differ(NotGiven, "the servers keep it from clients: %s", found[0].Why)
 	default:
-		if diff := differences(found[i], want); len(diff) > 0 {
+		if diff := registration.Differences(found[i].Instance, want); len(diff) > 0 {
 			differ(Differs, "%s", strings.Join(diff, "; "))
 			return
 		}
@@ -187,7 +187,7 @@ func (v *verification) listed(listing Listing) {
 		return
 	}
 	for _, entry := range listing.Entries {
-		if !entry.ours(v.Cluster) {
+		if entry.Cluster != v.Cluster {
 			v.report.Foreign++
 		} else if entry.Given && !v.asked[entry.Instance.ID] && v.within(entry.Instance.Pod) {
 			v.unasked(entry)
@@ -229,7 +229,7 @@ func (v *verification) addresses(listing Listing) {
 		}
 	}
 	for where, entries := range at {
-		i := slices.IndexFunc(entries, func(e Listed) bool { return e.ours(v.Cluster) && v.within(e.Instance.Pod) })
+		i := slices.IndexFunc(entries, func(e Listed) bool { return e.Cluster == v.Cluster && v.within(e.Instance.Pod) })
 		if i < 0 || len(entries) == 1 {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -238,9 +239,9 @@ func (w *why) pod() Section {
 		return s
 	}
 	s.add(OK, "ContainersReady", "", "containers are ready%s", forHow(w.Now, pod.ContainersReadySince))
-	for _, gate := range pod.Gates {
-		if gate.Type != service.GateReachable && !gate.Open {
-			s.add(Problem, "WaitingForOtherGates", "ask the owner of the readiness gate "+gate.Type, "the readiness gate %s is not open", gate.Type)
+	for _, g := range pod.Gates {
+		if g.Type != service.GateReachable && !g.Open {
+			s.add(Problem, "WaitingForOtherGates", "ask the owner of the readiness gate "+g.Type, "the readiness gate %s is not open", g.Type)
 		}
 	}
 	return s
@@ -251,6 +252,9 @@ func (w *why) gate() Section {
 	s := Section{Title: "gate"}
 	condition, written := w.Pod.Conditions[service.GateReachable]
 	said := strings.TrimPrefix(condition.Reason+": "+condition.Message, ": ")
+	if condition.Reason == gate.InvalidAnnotation && len(w.Declared.Errors) > 0 {
+		said = condition.Reason // its words stand above
+	}
 	switch {
 	case !w.Pod.Gated():
 		s.add(Note, "NotGated", "", "none: the pod can be Ready without being found (docs/gate.md)")

@@ -16,7 +16,7 @@ func (w *why) agent() Section {
 	case w.Node == "":
 		return s // no node, no agent
 	case a.Problem != "":
-		s.add(Unknown, "AgentUnknown", remedyAgentAccess, "whether node %s has one could not be found out: %s", w.Node, a.Problem)
+		s.add(Unknown, "AgentUnknown", "see fairway doctor; docs/cli.md says which rights are needed", "whether node %s has one could not be found out: %s", w.Node, a.Problem)
 		return s
 	case a.Name == "":
 		s.add(w.without(), "NoAgent", "see where the agents run: "+a.kubectl("get pods -o wide")+"; and whether the chart's nodeSelector leaves the node out",

@@ -56,7 +56,8 @@ func (w *why) instance(s *Section, listing Listing, want service.Instance) {
 		s.add(Problem, "NotPassingAtServers", hiddenRemedy(found[0].Why), "%s: the servers hold it and keep it from clients: %s; %s passing",
 			listing.Service, found[0].Why, plural(others, "other is", "others are"))
 	default:
-		s.add(Problem, "NotInCatalog", cmp.Or(w.agentRemedy(), "see what the node's agent says"), "%s: the servers do not have it; %s passing", listing.Service, plural(others, "other is", "others are"))
+		s.add(Problem, "NotInCatalog", cmp.Or(w.agentRemedy(), "see what the node's agent says"),
+			"%s: the servers do not have it; %s passing", listing.Service, plural(others, "other is", "others are"))
 	}
 	if len(found) > 1 {
 		s.add(Warning, "Twice", "deregister the one that is left over (docs/registries.md)", "%s: the same entry stands under %s", listing.Service, consulNodes(found))
@@ -68,16 +69,10 @@ func (w *why) differs(s *Section, listing Listing, have Listed, want service.Ins
 	if w.Cluster == "" { // not known: the entry cannot be judged by it
 		want.Meta[service.MetaCluster] = have.Cluster
 	}
-	if diff := differences(have, want); len(diff) > 0 {
-		s.add(Problem, "Different", cmp.Or(w.agentRemedy(), "the node's agent repairs it within its --resync (10s)"), "%s: not as the pod asks for: %s", listing.Service, strings.Join(diff, "; "))
+	if diff := registration.Differences(have.Instance, want); len(diff) > 0 {
+		s.add(Problem, "Different", cmp.Or(w.agentRemedy(), "the node's agent repairs it within its --resync (10s)"),
+			"%s: not as the pod asks for: %s", listing.Service, strings.Join(diff, "; "))
 	}
-}
-
-// differences is where an entry at the servers is not as it should be. They do
-// not tell a check's TTL.
-func differences(have Listed, want service.Instance) []string {
-	have.Instance.CheckTTL, want.CheckTTL = 0, 0
-	return registration.Differences(have.Instance, want)
 }
 
 // other is an entry of the pod that it does not ask for (any more).
@@ -88,7 +83,8 @@ func (w *why) other(s *Section, listing Listing, entry Listed) {
 	case entry.Given && len(w.Declared.Errors) > 0:
 		s.add(Note, "KeptAsItWas", "", "%s: given to clients as it was registered last, until the annotations can be understood", listing.Service)
 	case entry.Given:
-		s.add(Warning, "NotDeclared", cmp.Or(w.agentRemedy(), "the node's agent removes it within its --resync (10s)"), "%s: given to clients, and not declared any more", listing.Service)
+		s.add(Warning, "NotDeclared", cmp.Or(w.agentRemedy(), "the node's agent removes it within its --resync (10s)"),
+			"%s: given to clients, and not declared any more", listing.Service)
 	default:
 		s.add(Note, "NotGiven", "", "%s: registered, and not given to clients: %s", listing.Service, entry.Why)
 	}
@@ -201,7 +197,8 @@ func (w *why) drain(s *Section, d nodeview.Drain) {
 	case d.Out:
 		s.add(OK, "OutOfService", "", "%s and is proven out for %s: %s", asked, Lasted(w.Now.Sub(d.Since)), d.Message)
 	case d.Ended == "not-confirmed":
-		s.add(Problem, "DrainNotConfirmed", cmp.Or(w.agentRemedy(), "see whether the Consul servers have a leader"), "%s and was not confirmed in time; it waited for %s: %s", asked, d.Reason, d.Message)
+		s.add(Problem, "DrainNotConfirmed", cmp.Or(w.agentRemedy(), "see whether the Consul servers have a leader"),
+			"%s and was not confirmed in time; it waited for %s: %s", asked, d.Reason, d.Message)
 	case d.Ended != "":
 		s.add(Note, "DrainBrokenOff", "", "%s and hung up; it waited for %s: %s", asked, d.Reason, d.Message)
 	default:

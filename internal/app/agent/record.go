@@ -88,7 +88,10 @@ func (r *record) fill(v *nodeview.View) {
 
 // note keeps what a pass has decided, and how the writes stand.
 func (p *publisher) note(input registration.Input, plan registration.Plan, now time.Time) {
-	shown := nodeview.Plan{Decided: now, Foreign: plan.Foreign, Held: kept(plan.Held), Replaced: kept(plan.Replaced)}
+	shown := nodeview.Plan{
+		Decided: now, Foreign: plan.Foreign, Held: kept(plan.Held), Replaced: kept(plan.Replaced),
+		Writes: []nodeview.Write{}, Refused: []nodeview.Refused{},
+	}
 	for _, op := range plan.Ops {
 		write := nodeview.Write{Kind: string(op.Kind), Entry: entryView(op.Instance), Reason: op.Reason}
 		if busy, ok := p.writes.underway[op.Instance.ID]; ok {
@@ -123,7 +126,7 @@ func (p *publisher) note(input registration.Input, plan registration.Plan, now t
 }
 
 func kept(held []registration.Held) []nodeview.Kept {
-	var shown []nodeview.Kept
+	shown := []nodeview.Kept{} // a list in JSON, also if it is empty
 	for _, h := range held {
 		shown = append(shown, nodeview.Kept{Entry: heldView(h.Entry), Reason: h.Reason})
 	}

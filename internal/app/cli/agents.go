@@ -34,8 +34,7 @@ const (
 	viewsAtOnce = 16
 )
 
-// agents are the agents' pods, one a node: where a rollout has two on a node,
-// the one that is not being deleted.
+// agents are the agents' pods, one a node.
 func (a *access) agents(ctx context.Context, kube kubernetes.Interface, node string) ([]corev1.Pod, error) {
 	options := metav1.ListOptions{LabelSelector: agentLabels}
 	if node != "" {
@@ -45,12 +44,18 @@ func (a *access) agents(ctx context.Context, kube kubernetes.Interface, node str
 	if err != nil {
 		return nil, fmt.Errorf("list the agents in namespace %s: %w", a.FairwayNamespace, err)
 	}
-	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.Spec.NodeName == "" })
+	return onePerNode(list.Items), nil
+}
+
+// onePerNode picks, where a rollout has two pods on a node, the one that is not
+// being deleted, and else the latest.
+func onePerNode(pods []corev1.Pod) []corev1.Pod {
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName == "" })
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return cmp.Or(strings.Compare(a.Spec.NodeName, b.Spec.NodeName), cmp.Compare(leaves(a), leaves(b)),
 			b.CreationTimestamp.Compare(a.CreationTimestamp.Time))
 	})
-	return slices.CompactFunc(pods, func(a, b corev1.Pod) bool { return a.Spec.NodeName == b.Spec.NodeName }), nil
+	return slices.CompactFunc(pods, func(a, b corev1.Pod) bool { return a.Spec.NodeName == b.Spec.NodeName })
 }
 
 func leaves(pod corev1.Pod) int {

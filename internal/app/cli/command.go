@@ -55,7 +55,7 @@ func Run(ctx context.Context, call Call) int {
 	case errors.Is(err, no{}):
 		return exitNo
 	case !errors.Is(err, unknown{}):
-		fmt.Fprintln(call.Err, "fairway:", err)
+		fmt.Fprintln(call.Err, "fairway:", strings.Map(printable, err.Error()))
 	}
 	return exitUnknown
 }

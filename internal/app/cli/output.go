@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"sigs.k8s.io/yaml"
 )
@@ -13,7 +15,12 @@ import (
 func (a *access) print(out io.Writer, value any, text func(io.Writer) error) error {
 	switch a.Output {
 	case "":
-		return text(out)
+		var plain strings.Builder
+		if err := text(&plain); err != nil {
+			return err
+		}
+		_, err := io.WriteString(out, strings.Map(printable, plain.String()))
+		return err
 	case "json":
 		encoder := json.NewEncoder(out)
 		encoder.SetEscapeHTML(false)
@@ -28,6 +35,15 @@ func (a *access) print(out io.Writer, value any, text func(io.Writer) error) err
 		return err
 	}
 	return a.validate()
+}
+
+// printable keeps from the terminal what could steer it: not everything that is
+// shown was written by people who are trusted, such as names in Consul.
+func printable(r rune) rune {
+	if r != '\n' && unicode.IsControl(r) {
+		return unicode.ReplacementChar
+	}
+	return r
 }
 
 // validate says what is wrong with the flags that all commands share.

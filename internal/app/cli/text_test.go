@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -135,5 +136,17 @@ next: fairway why -n shop web-1
 `
 	if diff := cmp.Diff(want, text()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What others have written cannot steer the terminal.
+func TestTextIsPrintable(t *testing.T) {
+	var out strings.Builder
+	err := (&access{}).print(&out, nil, func(w io.Writer) error {
+		_, err := io.WriteString(w, "id \x1b[2J\x07\u009b of\nörtlich\n")
+		return err
+	})
+	if want := "id \ufffd[2J\ufffd\ufffd of\nörtlich\n"; out.String() != want || err != nil {
+		t.Errorf("%q, %v", out.String(), err)
 	}
 }

@@ -151,11 +151,16 @@ func (a *access) agentOf(ctx context.Context, client kubernetes.Interface, node 
 		return none, ""
 	}
 	pods, err := a.agents(ctx, client, node)
+	if err == nil && len(pods) == 0 {
+		var elsewhere []corev1.Pod
+		if elsewhere, err = a.agents(ctx, client, ""); err == nil && len(elsewhere) == 0 {
+			err = fmt.Errorf("namespace %s has no agents at all, and Fairway may be in another (--fairway-namespace)", a.FairwayNamespace)
+		}
+	}
 	if err != nil {
 		none.Problem = err.Error()
-		return none, ""
 	}
-	if len(pods) == 0 {
+	if err != nil || len(pods) == 0 {
 		return none, ""
 	}
 	facts, cluster := a.ask(ctx, client, pods[0]), clusterID(pods[0].Spec)
