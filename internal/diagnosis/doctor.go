@@ -320,7 +320,7 @@ func (d doctor) katalog() Section {
 			"whether it runs beside Fairway could not be found out: %s", d.KatalogProblem)
 	}
 	for _, name := range d.Katalog {
-		s.add(Warning, "KatalogRuns", "let only one of them publish a pod; see with fairway verify what is given to clients twice",
+		s.add(Warning, "KatalogRuns", "let only one of them publish a pod: fairway migrate katalog-sync says how to change over",
 			"the DaemonSet %s runs katalog-sync, which publishes the same annotations", name)
 	}
 	return s

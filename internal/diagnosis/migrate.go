@@ -220,7 +220,7 @@ func (m *migration) next(r MigrationReport) (headline, next string) {
 	_, blocked := first(r.Sections, Problem)
 	_, unknown := first(r.Sections, Unknown)
 	set := func(mode succession.Mode) string {
-		return fmt.Sprintf("helm upgrade --install fairway deploy/chart -n %s --reuse-values --set katalogSync=%s", m.Namespace, mode)
+		return fmt.Sprintf("helm upgrade fairway deploy/chart -n %s --reuse-values --set katalogSync=%s", m.Namespace, mode)
 	}
 	settle := "settle what stands above as a problem, and look again"
 	ours := succession.Mode("") != m.Mode && m.Mode == m.wanted()
@@ -229,6 +229,8 @@ func (m *migration) next(r MigrationReport) (headline, next string) {
 		return "not everything could be found out", "look again when the agents and Consul answer"
 	case blocked && !ours:
 		return "something is in the way", settle
+	case !m.Installed:
+		return "nothing is in the way", fmt.Sprintf("install Fairway with --set katalogSync=%s (docs/install.md)", m.wanted())
 	case !m.Back && !ours:
 		return "nothing is in the way", set(succession.Successor)
 	case m.Back && !ours:

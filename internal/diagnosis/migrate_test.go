@@ -75,7 +75,7 @@ func katalogAway(f *diagnosis.MigrationFacts) { f.Katalog = nil }
 
 func TestMigrateStages(t *testing.T) {
 	const (
-		begin  = "helm upgrade --install fairway deploy/chart -n fairway-system --reuse-values --set katalogSync=take-over"
+		begin  = "helm upgrade fairway deploy/chart -n fairway-system --reuse-values --set katalogSync=take-over"
 		settle = "settle what stands above as a problem, and look again"
 	)
 	type change = func(*diagnosis.MigrationFacts)
@@ -85,7 +85,7 @@ func TestMigrateStages(t *testing.T) {
 		headline, next string
 		fine, known    bool
 	}{
-		{"before", nil, "nothing is in the way", begin, true, true},
+		{"before", nil, "nothing is in the way", "install Fairway with --set katalogSync=take-over (docs/install.md)", true, true},
 		{"Fairway runs apart", []change{told(succession.Apart)}, "nothing is in the way", begin, true, true},
 		{"both run", []change{told(succession.Successor, succession.Covered)}, "Fairway stands beside katalog-sync for every entry",
 			"kubectl -n kube-system delete daemonset katalog-sync", true, true},
@@ -105,7 +105,7 @@ func TestMigrateStages(t *testing.T) {
 			"nothing to do; keep katalogSync=take-over as long as pods have the gate katalog-sync.wish.com/synced", true, true},
 
 		{"back, not told", []change{back, told(succession.Successor)}, "Fairway was not told to hand back",
-			"helm upgrade --install fairway deploy/chart -n fairway-system --reuse-values --set katalogSync=hand-back", true, true},
+			"helm upgrade fairway deploy/chart -n fairway-system --reuse-values --set katalogSync=hand-back", true, true},
 		{"back, katalog-sync is not there", []change{back, katalogAway, told(succession.Predecessor, succession.Kept)},
 			"Fairway is ready to hand back", "install katalog-sync again", false, true},
 		{"back, not all", []change{back, told(succession.Predecessor, succession.Kept, succession.Yielded)},

@@ -114,14 +114,20 @@ func Confirm(ctx context.Context, client *Client, ref service.PodRef) (found *se
 // was given to another node.
 func Absent(ctx context.Context, client *Client, name service.PodRef, node string) (absent bool, why string, err error) {
 	pod, err := client.pod(ctx, name.Namespace, name.Name)
-	if err == nil && pod.Name == name.Name && pod.Namespace == name.Namespace && pod.UID != "" {
-		if pod.Spec.NodeName == node || pod.Spec.NodeName == "" {
-			return false, "", nil
-		}
-		return true, "it is on node " + pod.Spec.NodeName, nil
-	}
+	return judgeAbsence(name, node, pod, err)
+}
+
+// judgeAbsence reads the answer to a GET of a pod of whatever UID.
+func judgeAbsence(name service.PodRef, node string, pod *corev1.Pod, err error) (absent bool, why string, _ error) {
+	name.UID = "" // so that every pod is another
 	_, why, err = judge(name, pod, err)
-	return why != "", why, err
+	if why != whyReplaced {
+		return why != "", why, err
+	}
+	if pod.Spec.NodeName == "" || pod.Spec.NodeName == node { // it may yet come to the node
+		return false, "", nil
+	}
+	return true, "it is on node " + pod.Spec.NodeName, nil
 }
 
 // judge reads the answer to a GET of a pod.

@@ -62,6 +62,36 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// I1: of a pod that is known by its name alone, one on another node proves that
+// this one has none; one without a node may yet come.
+func TestJudgeAbsence(t *testing.T) {
+	name := service.PodRef{Namespace: "shop", Name: "web-1"}
+	on := func(node string) *corev1.Pod {
+		pod := named("web-1", "uid-1")
+		pod.Spec.NodeName = node
+		return pod
+	}
+	for what, c := range map[string]struct {
+		pod    *corev1.Pod
+		err    error
+		absent bool
+		fail   bool
+	}{
+		"here":                 {pod: on("n1")},
+		"on another node":      {pod: on("n2"), absent: true},
+		"on no node yet":       {pod: on("")},
+		"an empty object":      {pod: &corev1.Pod{}, fail: true},
+		"not found":            {err: apierrors.NewNotFound(pods, "web-1"), absent: true},
+		"another is not found": {err: apierrors.NewNotFound(pods, "web-2"), fail: true},
+		"no connection":        {err: errors.New("connection refused"), fail: true},
+	} {
+		absent, why, err := judgeAbsence(name, "n1", c.pod, c.err)
+		if absent != c.absent || (err != nil) != c.fail || absent != (why != "") {
+			t.Errorf("%s: absent %v because %q, error %v", what, absent, why, err)
+		}
+	}
+}
+
 // I1: a watch that says so proves a deletion, a list that is short does not.
 func TestWhatProvesThatAPodIsGone(t *testing.T) {
 	s := NewStore()

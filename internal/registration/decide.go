@@ -144,8 +144,8 @@ func (d *decision) unwanted(entry Entry) {
 			entry.Instance.Pod, uid))
 	case pod.Ended:
 		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"), "")
-	case d.in.Yielded[entry.Instance.ID] != "":
-		d.leave(entry, d.in.Yielded[entry.Instance.ID], "")
+	case d.yielded(entry, pod) != "":
+		d.leave(entry, d.yielded(entry, pod), "")
 	case pod.Incomplete:
 		d.keep(entry, pod)
 	case successor != "":
@@ -165,6 +165,17 @@ func removalOf(kind Removal, entry Entry, pod PodState, present bool) Removal {
 		return ""
 	}
 	return kind
+}
+
+// yielded is why the pod's service of an entry is not to be registered here,
+// under whatever ID; empty if it is.
+func (d *decision) yielded(entry Entry, pod PodState) string {
+	for _, instance := range pod.Instances {
+		if instance.Name == entry.Instance.Name {
+			return d.in.Yielded[instance.ID]
+		}
+	}
+	return ""
 }
 
 // keep leaves an entry as it is, but for its health.

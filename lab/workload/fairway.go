@@ -120,9 +120,11 @@ func Configure(ctx context.Context, lab *cluster.Cluster, registry Registry, val
 	return nil
 }
 
-// UninstallFairway removes what InstallFairway has installed, as a user would.
+// UninstallFairway removes what InstallFairway has installed, as a user would. It
+// returns when the last agent has ended: by itself Helm waits for the DaemonSet
+// alone.
 func UninstallFairway(ctx context.Context, lab *cluster.Cluster) error {
-	if _, err := lab.Helm(ctx, "uninstall", "fairway", "--namespace", Namespace, "--wait", "--timeout", "2m"); err != nil {
+	if _, err := lab.Helm(ctx, "uninstall", "fairway", "--namespace", Namespace, "--cascade", "foreground", "--wait", "--timeout", "2m"); err != nil {
 		return fmt.Errorf("uninstall Fairway: %w", err)
 	}
 	return nil

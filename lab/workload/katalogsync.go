@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -78,16 +80,33 @@ func (k *KatalogSync) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the daemon on all nodes. What it has registered stays.
+// Stop ends the daemon on all nodes, if it runs, and returns when none is left.
+// What it has registered stays.
 func (k *KatalogSync) Stop(ctx context.Context) error {
-	if err := k.kube.AppsV1().DaemonSets(katalogSyncNamespace).Delete(ctx, katalogSync, metav1.DeleteOptions{}); err != nil {
+	sets := k.kube.AppsV1().DaemonSets(katalogSyncNamespace)
+	foreground := metav1.DeletePropagationForeground // the DaemonSet goes after its pods
+	err := sets.Delete(ctx, katalogSync, metav1.DeleteOptions{PropagationPolicy: &foreground})
+	for err == nil {
+		if _, err = sets.Get(ctx, katalogSync, metav1.GetOptions{}); err != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if !apierrors.IsNotFound(err) {
 		return fmt.Errorf("stop katalog-sync: %w", err)
 	}
 	return nil
 }
 
-// Remove takes its rights away again.
+// Remove ends the daemon, if it runs, and takes its rights away.
 func (k *KatalogSync) Remove(ctx context.Context) error {
+	if err := k.Stop(ctx); err != nil {
+		return err
+	}
 	if err := k.kube.RbacV1().ClusterRoleBindings().Delete(ctx, katalogSync, metav1.DeleteOptions{}); err != nil {
 		return err
 	}

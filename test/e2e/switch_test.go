@@ -28,15 +28,19 @@ func TestSwitchFromKatalogSyncAndBack(t *testing.T) {
 	app := fresh(t, workload.App{Name: "switching", Replicas: 4})
 	pods := deployForKatalogSync(t, app)
 	onlyOwner(t, app, "katalog-sync", 4)
+	fairway := newShell(t)
+	fairway.eventually(0, []string{"nothing is in the way", "would be covered", "install Fairway with"}, "migrate", "katalog-sync")
 	client := startLoad(t, app.Name)
 	catalog := watchCatalog(t, app.Name)
 	catalog.require(pods)
 
 	step(t, "install Fairway beside katalog-sync", workload.Configure(t.Context(), fleet.lab, workload.ConsulAgents, "katalogSync=take-over"))
 	waitKatalog(t, "all of katalog-sync's entries are covered", map[string]int{"covered": 4, "uncovered": 0})
+	fairway.eventually(0, []string{"4 are covered", "next: kubectl -n kube-system delete daemonset katalog-sync"}, "migrate", "katalog-sync")
 	step(t, "remove katalog-sync", katalog.Stop(bounded(t)))
 	onlyOwner(t, app, "fairway", 4)
 	waitKatalog(t, "nothing of katalog-sync is left", map[string]int{"covered": 0, "uncovered": 0, "waiting": 0, "superfluous": 0})
+	fairway.eventually(0, []string{"Fairway has taken katalog-sync's place"}, "migrate", "katalog-sync")
 	waitLoad(t, client, 300)
 
 	// A new pod has katalog-sync's gate still, and nobody else to open it.
@@ -46,9 +50,11 @@ func TestSwitchFromKatalogSyncAndBack(t *testing.T) {
 	onlyOwner(t, app, "fairway", 5)
 
 	step(t, "tell Fairway to hand back", workload.Configure(t.Context(), fleet.lab, workload.ConsulAgents, "katalogSync=hand-back"))
+	fairway.eventually(1, []string{"next: install katalog-sync again"}, "migrate", "katalog-sync", "--back")
 	step(t, "install katalog-sync again", katalog.Start(bounded(t)))
 	waitKatalog(t, "all is handed back", map[string]int{"yielded": 5, "kept": 0})
 	onlyOwner(t, app, "katalog-sync", 5)
+	fairway.eventually(0, []string{"5 are yielded", "next: helm uninstall fairway"}, "migrate", "katalog-sync", "--back")
 	step(t, "uninstall Fairway", workload.UninstallFairway(t.Context(), fleet.lab))
 	waitLoad(t, client, 300)
 	onlyOwner(t, app, "katalog-sync", 5)

@@ -156,8 +156,8 @@ func (s *successor) decide(input succession.Input) []succession.Verdict {
 }
 
 // worthAsking are the services to ask the servers about now, all that they have
-// a say in: at once if something could be done on their answer, and else from
-// time to time, to show how things stand.
+// a say in: at once if somebody waits for their answer, and else from time to
+// time, to see whether all is still well.
 func (s *successor) worthAsking(verdicts []succession.Verdict) []string {
 	now := time.Since(s.asked) >= s.resync
 	var names []string
@@ -166,7 +166,7 @@ func (s *successor) worthAsking(verdicts []succession.Verdict) []string {
 			continue
 		}
 		names = append(names, v.Service)
-		now = now || v.State != succession.Covered && v.State != succession.Uncovered
+		now = now || v.State != succession.Covered
 	}
 	if !now {
 		return nil
