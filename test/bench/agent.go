@@ -84,7 +84,7 @@ each registry and each number of pods
                       Consul's log
 
 The first two are measured in a rolling update that makes a pod ready, and ends
-the one that it replaces, every 100 ms, and in a burst: all pods end at once, then
+the one that it replaces, every 200 ms, and in a burst: all pods end at once, then
 all new ones become ready at once.
 
 Pods are objects of the API server to which the bench gives a status, as a kubelet
