@@ -83,6 +83,14 @@ test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
 bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
 	$(GO) run ./test/bench gate
 
+.PHONY: bench-agent
+bench-agent: ## Measure what an agent does and costs; ends with one line of JSON (ARGS="--pods 110 --registry agent")
+	$(GO) run ./test/bench agent $(ARGS)
+
+.PHONY: rollout
+rollout: ## Replace pods under 200,000 requests, with a confirmed drain and without; ends with one line of JSON (ARGS)
+	$(GO) run ./test/bench rollout $(ARGS)
+
 .PHONY: faults
 faults: ## Break all that Fairway depends on, with 60 pods under load, and count what clients notice (ARGS=--registry=catalog)
 	$(GO) run ./test/bench faults $(ARGS)

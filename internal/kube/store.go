@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -56,7 +57,7 @@ func (s *Store) State() State {
 	defer s.mu.Unlock()
 	return State{
 		Side: podset.Side{Live: s.live, Gone: maps.Clone(s.gone), Pods: slices.SortedFunc(maps.Values(s.pods), func(a, b podset.Sighting) int {
-			return strings.Compare(a.Pod.Ref.String(), b.Pod.Ref.String())
+			return cmp.Or(strings.Compare(a.Pod.Ref.Namespace, b.Pod.Ref.Namespace), strings.Compare(a.Pod.Ref.Name, b.Pod.Ref.Name))
 		})},
 		Synced: s.synced, Problem: s.problem, Heard: s.heard,
 	}

@@ -43,6 +43,9 @@ func Differences(have, want service.Instance) []string {
 
 // differingKeys are the keys whose values differ or that one side lacks.
 func differingKeys[V comparable](a, b map[string]V) []string {
+	if maps.Equal(a, b) { // at every look at every entry, mostly so
+		return nil
+	}
 	keys := map[string]bool{}
 	for _, side := range []map[string]V{a, b} {
 		for key := range side {

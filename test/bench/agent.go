@@ -16,8 +16,8 @@ import (
 // agentResult is the JSON line of bench agent.
 type agentResult struct {
 	Bench string `json:"bench"`
-	// Idle is what Consul writes by itself, without Fairway.
-	Idle    logged     `json:"consul_alone"`
+	// Alone is what Consul writes by itself, without Fairway.
+	Alone   logged     `json:"consul_alone"`
 	Results []agentRow `json:"results"`
 	// Missed are the promises that a row did not keep.
 	Missed []string `json:"missed"`
@@ -84,7 +84,7 @@ each registry and each number of pods
                       Consul's log
 
 The first two are measured in a rolling update that makes a pod ready, and ends
-the one that it replaces, every 100 ms, and in a burst: all pods end at once, then
+the one that it replaces, every 200 ms, and in a burst: all pods end at once, then
 all new ones become ready at once.
 
 Pods are objects of the API server to which the bench gives a status, as a kubelet
@@ -130,7 +130,7 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 		idle = o.restFor(promisedPods)
 	}
 	fmt.Fprintf(os.Stderr, "Consul by itself, for %s\n", idle)
-	if result.Idle, err = watchLog(ctx, lab, idle); err != nil {
+	if result.Alone, err = watchLog(ctx, lab, idle); err != nil {
 		return nil, err
 	}
 	for _, registry := range o.registries {
@@ -139,7 +139,7 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 				if containers && pods > mostContainers {
 					continue
 				}
-				row, err := b.measure(ctx, rowSpec{registry: registry, pods: pods, containers: containers, rest: o.restFor(pods)}, result.Idle)
+				row, err := b.measure(ctx, rowSpec{registry: registry, pods: pods, containers: containers, rest: o.restFor(pods)}, result.Alone)
 				if err != nil {
 					return result, fmt.Errorf("registry %s, %d pods: %w", registry, pods, err)
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -62,20 +63,23 @@ func (b *agentBench) emptyConsul(ctx context.Context) error {
 // logged is what the leading Consul server wrote to its log.
 type logged struct {
 	Seconds float64 `json:"seconds"`
-	// Commands is all but the coordinates of Consul's own agents, which each of
-	// them sends about four times a minute, and barriers, which change nothing.
-	Commands    int            `json:"commands"`
+	// Writes are the commands that change the catalog or anything else, Kinds
+	// the same by kind. Coordinates are not among them: Consul's own agents send
+	// theirs about four times a minute.
+	Writes      int            `json:"writes"`
+	Kinds       map[string]int `json:"kinds,omitempty"`
 	Coordinates int            `json:"coordinates"`
-	Kinds       map[string]int `json:"kinds,omitempty"` // of Commands, as far as Consul tells
+	// Others change nothing: a checkpoint of the log each minute.
+	Others int `json:"others"`
 }
 
-// beyond is how many commands were written beyond what Consul writes by itself
-// in the same time.
-func (l logged) beyond(idle logged) int {
-	if idle.Seconds == 0 {
-		return l.Commands
+// beyond is how many writes there are beyond what Consul writes by itself in
+// the same time.
+func (l logged) beyond(alone logged) int {
+	if alone.Seconds == 0 {
+		return l.Writes
 	}
-	return max(0, l.Commands-int(float64(idle.Commands)*l.Seconds/idle.Seconds+0.999))
+	return max(0, l.Writes-int(math.Ceil(float64(alone.Writes)*l.Seconds/alone.Seconds)))
 }
 
 // watchLog counts what the leading server writes, by the counters that it gives
@@ -119,18 +123,20 @@ func watchLog(ctx context.Context, lab *cluster.Cluster, d time.Duration) (logge
 func (l *logged) add(interval api.MetricsInfo) {
 	for _, counter := range interval.Counters {
 		if counter.Name == "consul.raft.apply" {
-			l.Commands += counter.Count
+			l.Others += counter.Count
 		}
 	}
 	for _, sample := range interval.Samples {
 		kind, ok := strings.CutPrefix(sample.Name, "consul.fsm.")
-		switch {
-		case !ok:
-		case kind == "coordinate.batch-update":
-			l.Coordinates += sample.Count
-			l.Commands -= sample.Count
-		default:
-			l.Kinds[kind] += sample.Count
+		if !ok {
+			continue
 		}
+		l.Others -= sample.Count
+		if kind == "coordinate.batch-update" {
+			l.Coordinates += sample.Count
+			continue
+		}
+		l.Writes += sample.Count
+		l.Kinds[kind] += sample.Count
 	}
 }

@@ -112,8 +112,8 @@ func (b *agentBench) fleet(s rowSpec) (f fleet, kind string, rounds int) {
 	return newObjects(b.kube, s.pods), objectPods, (samples + s.pods - 1) / s.pods
 }
 
-// measure measures one row. idle is what Consul writes by itself.
-func (b *agentBench) measure(ctx context.Context, s rowSpec, idle logged) (row agentRow, err error) {
+// measure measures one row. alone is what Consul writes by itself.
+func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row agentRow, err error) {
 	fleet, kind, rounds := b.fleet(s)
 	row = agentRow{Registry: s.registry, Pods: s.pods, ServicesPerPod: len(benchServices), PodsAre: kind, Load: loadAverage()}
 	say := func(format string, args ...any) {
@@ -156,7 +156,7 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, idle logged) (row a
 		return row, err
 	}
 	say("ready to passing %s ms, terminating to out %s ms; at rest for %s", row.Burst.ReadyToPassing, row.Burst.TerminatingToOut, s.rest)
-	return row, b.rest(ctx, s, process, &row, idle)
+	return row, b.rest(ctx, s, process, &row, alone)
 }
 
 // startCold times the start of the agent with Consul empty, several times. The
@@ -248,7 +248,7 @@ func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(con
 const settleFor = 5 * time.Second
 
 // rest watches the process while nothing happens.
-func (b *agentBench) rest(ctx context.Context, s rowSpec, process *agentProcess, row *agentRow, idle logged) error {
+func (b *agentBench) rest(ctx context.Context, s rowSpec, process *agentProcess, row *agentRow, alone logged) error {
 	if err := pause(ctx, settleFor); err != nil {
 		return err
 	}
@@ -267,7 +267,7 @@ func (b *agentBench) rest(ctx context.Context, s rowSpec, process *agentProcess,
 	row.RestSeconds = elapsed.Round(time.Second).Seconds()
 	row.RestCPUPercent = round2(100 * (after.cpu - before.cpu).Seconds() / elapsed.Seconds())
 	row.RSSMiB, row.PeakRSSMiB = after.rss, after.peak
-	row.RestWrites = row.RestLog.beyond(idle)
+	row.RestWrites = row.RestLog.beyond(alone)
 	return nil
 }
 

@@ -23,7 +23,7 @@ const (
 	// but the agent looks at it, and so there is no object for it.
 	objectsNode = "objects"
 	// pace is the time between two pods of a rolling update.
-	pace = 100 * time.Millisecond
+	pace = 200 * time.Millisecond
 	// startup is how long a container is started before it is ready.
 	startup = time.Second
 	// atOnce is how many requests are made to the API server at the same time.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -109,7 +110,9 @@ func (g *gatekeeper) remember(snapshot []service.Pod) {
 		if p == nil {
 			p = &pod{shown: map[string]*shown{}}
 		}
-		p.Pod, p.declared = now, annotation.Parse(now)
+		if !reflect.DeepEqual(p.Pod, now) { // most pods are as they were
+			p.Pod, p.declared = now, annotation.Parse(now)
+		}
 		pods[now.Ref.UID] = p
 	}
 	g.pods = pods

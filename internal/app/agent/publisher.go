@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ type publisher struct {
 	desired  map[string]desire             // what pods ask for, by instance ID
 	failedAt time.Time                     // when observations began to fail; zero if they do not
 	retryAt  time.Time                     // no observation before
+	wants    map[string]want               // what the pods asked for in the last pass, by UID
 	writes   *writes
 }
 
@@ -172,17 +174,20 @@ func (p *publisher) states(pods []service.Pod) []registration.PodState {
 	states := make([]registration.PodState, 0, len(pods))
 	gated, declared := 0, 0
 	left := p.leavers(pods, time.Now())
+	wants := make(map[string]want, len(pods))
 	for _, pod := range pods {
 		pod.Terminating = pod.Terminating || left[pod.Ref.UID]
-		parsed := annotation.Parse(pod)
-		states = append(states, registration.Want(pod, parsed, p.cluster, p.node, p.checkTTL))
-		if parsed.Declared {
+		want := p.want(pod)
+		wants[pod.Ref.UID] = want
+		states = append(states, want.state)
+		if want.declared {
 			declared++
 		}
 		if pod.Gated() {
 			gated++
 		}
 	}
+	p.wants = wants
 	p.metrics.pods.WithLabelValues("all").Set(float64(len(pods)))
 	p.metrics.pods.WithLabelValues("declared").Set(float64(declared))
 	p.metrics.pods.WithLabelValues("gated").Set(float64(gated))
@@ -199,6 +204,23 @@ func (p *publisher) input(pods []registration.PodState) registration.Input {
 	}
 	input.Gone = p.source.Gone(keep)
 	return input
+}
+
+// want is what a pod asks for, as long as it is as it is.
+type want struct {
+	pod      service.Pod
+	declared bool
+	state    registration.PodState
+}
+
+// want is what the pod asks for. Most pods are as they were in the last pass,
+// and there is a pass for each change of any.
+func (p *publisher) want(pod service.Pod) want {
+	if last, ok := p.wants[pod.Ref.UID]; ok && reflect.DeepEqual(last.pod, pod) {
+		return last
+	}
+	parsed := annotation.Parse(pod)
+	return want{pod: pod, declared: parsed.Declared, state: registration.Want(pod, parsed, p.cluster, p.node, p.checkTTL)}
 }
 
 func (p *publisher) count(input registration.Input, plan registration.Plan) {
@@ -218,12 +240,16 @@ func (p *publisher) count(input registration.Input, plan registration.Plan) {
 func (p *publisher) own() []registration.Entry {
 	var own []registration.Entry
 	for _, entry := range p.view {
-		if entry.Cluster == p.cluster && entry.Node == p.node {
+		if p.owns(entry) {
 			own = append(own, entry)
 		}
 	}
 	slices.SortFunc(own, func(a, b registration.Entry) int { return strings.Compare(a.Instance.ID, b.Instance.ID) })
 	return own
+}
+
+func (p *publisher) owns(entry registration.Entry) bool {
+	return entry.Cluster == p.cluster && entry.Node == p.node
 }
 
 // handOver is the last thing a publisher does: it renews the checks, so that
@@ -234,6 +260,6 @@ func (p *publisher) handOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own := slices.DeleteFunc(entries, func(e registration.Entry) bool { return e.Cluster != p.cluster || e.Node != p.node })
+	own := slices.DeleteFunc(entries, func(e registration.Entry) bool { return !p.owns(e) })
 	return p.registry.Renew(ctx, own)
 }

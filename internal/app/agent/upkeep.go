@@ -3,6 +3,8 @@ package agent
 import (
 	"cmp"
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"fairway.dev/fairway/internal/registration"
@@ -36,7 +38,11 @@ func (w *writes) upkeep() (n int) {
 // It returns when the next is due.
 func (p *publisher) launchUpkeep(ctx context.Context, planned map[string]bool, now time.Time) time.Time {
 	next := now.Add(p.resync)
-	for _, entry := range p.own() {
+	var ops []registration.Op
+	for _, entry := range p.view {
+		if !p.owns(entry) {
+			continue
+		}
 		id := entry.Instance.ID
 		kind, due := p.upkeepDue(entry, now)
 		failed := p.writes.failures[id]
@@ -51,8 +57,14 @@ func (p *publisher) launchUpkeep(ctx context.Context, planned map[string]bool, n
 		case kind == "", busy, planned[id] && !refused, !entry.HasCheck: // what is written renews as well
 		case now.Before(due):
 			next = earlier(next, due)
-		case p.writes.upkeep() < mostUpkeep && len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
-			p.write(ctx, registration.Op{Kind: kind, Instance: entry.Instance})
+		default:
+			ops = append(ops, registration.Op{Kind: kind, Instance: entry.Instance})
+		}
+	}
+	slices.SortFunc(ops, func(a, b registration.Op) int { return strings.Compare(a.Instance.ID, b.Instance.ID) })
+	for _, op := range ops {
+		if p.writes.upkeep() < mostUpkeep && len(p.writes.underway) < p.writes.most && ctx.Err() == nil {
+			p.write(ctx, op)
 		}
 	}
 	return next

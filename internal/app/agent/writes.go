@@ -8,6 +8,7 @@ import (
 
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
 )
 
 // opTimeout leaves Consul the 7 s for which it tries to reach its leader before
@@ -128,15 +129,16 @@ func (p *publisher) finish(o outcome) {
 	if f := p.writes.failures[id]; f != nil && (!upkeep(o.op.Kind) || upkeep(f.op.Kind)) {
 		delete(p.writes.failures, id) // upkeep says nothing of a write that failed
 	}
-	switch o.op.Kind {
-	case registration.Register:
-		// Renewed, the registry keeps it even through its own restart. That
-		// comes after what is more urgent.
+	before, existed := p.view[id]
+	switch {
+	case o.op.Kind == registration.Register && (existed || o.op.Instance.Health != service.Critical):
+		// Renewed, the registry keeps its health even through its own restart.
+		// That comes after what is more urgent. What is new and critical is so
+		// after a restart as well.
 		delete(p.writes.renewed, id)
-	case registration.SetHealth, renew, push:
+	case o.op.Kind != registration.Deregister:
 		p.writes.renewed[id] = time.Now()
 	}
-	before, existed := p.view[id]
 	if upkeep(o.op.Kind) {
 		p.board.wrote(id)
 		if existed {

@@ -319,6 +319,23 @@ func TestI6PublisherAtRest(t *testing.T) {
 	})
 }
 
+// A pod that starts costs one write, and one more as it becomes ready: what is
+// new and critical would be so after a restart of the registry as well.
+func TestStartingPodIsNotRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pods, m := newKubeSide(), &memory{}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("web", false))
+		time.Sleep(time.Hour) // virtual time
+		pods.set(runningPod("web", true))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"register web critical", "set-health web passing"}, m.writes()); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // A pod's own dead-man is renewed in time, whatever the others have.
 func TestEachEntryIsRenewedByItsOwnTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,7 @@ func (p *Prover) Lookup(ctx context.Context, services []string) succession.Serve
 }
 
 func (p *Prover) standings(ctx context.Context, name, node string) (map[string]succession.Standing, error) {
-	entries, _, err := p.query(ctx, name, node, false)
+	entries, _, err := p.query(ctx, name, node, nil, false)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (p *Prover) Prove(ctx context.Context, instances []service.Instance) map[st
 // if some are missing, once more for all, to say why.
 func (p *Prover) proveService(ctx context.Context, name, node string, sought []service.Instance) map[string]gate.Proof {
 	proofs := make(map[string]gate.Proof, len(sought))
-	passing, index, err := p.query(ctx, name, node, true)
+	passing, index, err := p.query(ctx, name, node, sought, true)
 	if err != nil {
 		addAll(proofs, sought, unknown(err))
 		return proofs
@@ -110,7 +110,7 @@ func (p *Prover) proveService(ctx context.Context, name, node string, sought []s
 		return proofs
 	}
 
-	all, index, err := p.query(ctx, name, node, false)
+	all, index, err := p.query(ctx, name, node, missing, false)
 	if err != nil {
 		addAll(proofs, missing, unknown(err))
 		return proofs
@@ -122,10 +122,11 @@ func (p *Prover) proveService(ctx context.Context, name, node string, sought []s
 	return proofs
 }
 
-// query returns the service's entries on the node by ID, and the index of the
-// answer.
-func (p *Prover) query(ctx context.Context, name, node string, passing bool) (map[string]*api.ServiceEntry, uint64, error) {
-	entries, index, err := query(ctx, p.client, name, "Node.Node == "+strconv.Quote(node), passing)
+// query returns the service's entries on the node by ID, at least those sought,
+// all if none is,
+// and the index of the answer.
+func (p *Prover) query(ctx context.Context, name, node string, sought []service.Instance, passing bool) (map[string]*api.ServiceEntry, uint64, error) {
+	entries, index, err := query(ctx, p.client, name, filter(node, sought), passing)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -156,6 +157,23 @@ func query(ctx context.Context, client *consul.Client, name, filter string, pass
 		}
 	}
 	return entries, meta.LastIndex, nil
+}
+
+// mostNamed is how many entries a question names. Of more it is all on the node.
+const mostNamed = 8
+
+// filter leaves out what was not asked about: a service may have a hundred
+// entries on the node, each of which is some kilobyte to write and to read.
+func filter(node string, sought []service.Instance) string {
+	text := "Node.Node == " + strconv.Quote(node)
+	if len(sought) == 0 || len(sought) > mostNamed {
+		return text
+	}
+	var ids []string
+	for _, in := range sought {
+		ids = append(ids, "Service.ID == "+strconv.Quote(in.ID))
+	}
+	return text + " and (" + strings.Join(ids, " or ") + ")"
 }
 
 // difference says in what the servers' entry is not the instance, or nothing

@@ -53,6 +53,7 @@ func TestProve(t *testing.T) {
 		want[in.ID] = detail
 	}
 	try("right", "", c.Client, right)
+	try("right-too", "", c.Client, right) // more than a question names one by one
 	try("critical", "its own check is critical", c.Client, func(d *api.AgentServiceRegistration) { d.Check.Status = api.HealthCritical })
 	try("warning", "its own check is warning", c.Client, func(d *api.AgentServiceRegistration) { d.Check.Status = api.HealthWarning })
 	try("foreign-check", `check "probe" is critical`, c.Client, func(d *api.AgentServiceRegistration) {
@@ -67,16 +68,24 @@ func TestProve(t *testing.T) {
 	all = append(all, missing)
 	want[missing.ID] = "not in the servers' catalog"
 
-	proofs := prover.Prove(t.Context(), all)
-	got := map[string]string{}
-	for id, proof := range proofs {
-		got[id] = proof.Detail
-		if (proof.Finding == gate.Passing) != (proof.Detail == "") || proof.Finding == gate.Unknown || proof.Index == 0 || proof.At.IsZero() {
-			t.Errorf("%s: %+v", id, proof)
+	details := func(proofs map[string]gate.Proof) map[string]string {
+		got := map[string]string{}
+		for id, proof := range proofs {
+			got[id] = proof.Detail
+			if (proof.Finding == gate.Passing) != (proof.Detail == "") || proof.Finding == gate.Unknown || proof.Index == 0 || proof.At.IsZero() {
+				t.Errorf("%s: %+v", id, proof)
+			}
 		}
+		return got
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("details (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, details(prover.Prove(t.Context(), all))); diff != "" {
+		t.Errorf("all asked about (-want +got):\n%s", diff)
+	}
+	for _, in := range all {
+		got := details(prover.Prove(t.Context(), []service.Instance{in}))
+		if diff := cmp.Diff(map[string]string{in.ID: want[in.ID]}, got); diff != "" {
+			t.Errorf("one asked about (-want +got):\n%s", diff)
+		}
 	}
 
 	// What hides a whole node hides its instances.
