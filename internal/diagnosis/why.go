@@ -115,10 +115,13 @@ type why struct {
 func (w *why) conclude(r PodReport) (headline, next string) {
 	cause, problem := first(r.Sections, Problem)
 	gap, unknown := first(r.Sections, Unknown)
-	uncertain := "may or may not be found by clients; nobody could ask the servers"
+	ends, uncertain := "ends", "may or may not be found by clients; nobody could ask the servers"
+	if w.Pod.Ended() {
+		ends = "has ended"
+	}
 	switch {
 	case w.Pod.Terminating || w.Pod.Ended():
-		uncertain = "ends, and may still be given to clients; this shell could not ask the servers"
+		uncertain = ends + ", and may still be given to clients; this shell could not ask the servers"
 	case w.heardPassing():
 		uncertain = "is passing at the servers, as its node's agent hears; this shell could not ask them"
 	}
@@ -127,13 +130,16 @@ func (w *why) conclude(r PodReport) (headline, next string) {
 		NotReady:  "is found by clients, but is not Ready",
 		NotFound:  "is not found by clients",
 		Silent:    "publishes nothing",
-		Leaving:   "ends, and is still given to clients",
-		Left:      "ends, and is given to clients no longer",
+		Leaving:   ends + ", and is still given to clients",
+		Left:      ends + ", and is given to clients no longer",
 		Uncertain: uncertain,
 	}[r.Verdict]
+	if problem && (r.Verdict == Found || r.Verdict == Left) {
+		headline += ", but not all is well"
+	}
 	switch {
 	case problem:
-		return headline + ": " + cause.Text, cmp.Or(cause.Remedy, "wait; if it lasts, read the agent's log")
+		return headline + ": " + cause.Text, cmp.Or(cause.Remedy, "wait a moment; if it lasts, "+w.Agent.logs())
 	case r.Verdict == Uncertain && unknown:
 		return headline, gap.Remedy
 	case unknown:
@@ -143,30 +149,25 @@ func (w *why) conclude(r PodReport) (headline, next string) {
 }
 
 func (w *why) verdict() Verdict {
-	unknown, given := false, 0
+	unknown, given := false, map[string]bool{} // the services that clients find the pod under
 	for _, listing := range w.Listings {
 		unknown = unknown || listing.Problem != ""
-		for _, entry := range listing.Entries {
-			if entry.Given && entry.Instance.Pod.UID == w.Pod.Ref.UID {
-				given++
-			}
+		if slices.ContainsFunc(listing.of(w.Pod.Ref.UID), func(e Listed) bool { return e.Given }) {
+			given[listing.Service] = true
 		}
 	}
-	all := len(w.wanted) > 0 && !slices.ContainsFunc(w.wanted, func(in service.Instance) bool {
-		return !slices.ContainsFunc(w.Listings, func(l Listing) bool {
-			return slices.ContainsFunc(l.byID(in.ID), func(e Listed) bool { return e.Given })
-		})
-	}) && len(w.wanted) == len(w.Declared.Services)
+	missing := len(w.Declared.Services) == 0 ||
+		slices.ContainsFunc(w.Declared.Services, func(name string) bool { return !given[name] })
 	switch {
 	case len(w.Listings) == 0 && len(w.Declared.Services) == 0 && !w.Pod.Gated() && len(w.Declared.Errors) == 0:
 		return Silent
 	case unknown:
 		return Uncertain
-	case (w.Pod.Terminating || w.Pod.Ended()) && given > 0:
+	case (w.Pod.Terminating || w.Pod.Ended()) && len(given) > 0:
 		return Leaving
 	case w.Pod.Terminating || w.Pod.Ended():
 		return Left
-	case !all:
+	case missing:
 		return NotFound
 	case w.Pod.Gated() && !w.open():
 		return NotReady
@@ -223,7 +224,7 @@ func (w *why) pod() Section {
 			ago(w.Now, w.Created), inBrackets(w.Unscheduled))
 		return s
 	case pod.Ended():
-		s.add(Problem, "Ended", "nothing: a pod that has ended is not published", "all containers have stopped: phase %s", pod.Phase)
+		s.add(Note, "Ended", "", "all containers have stopped: phase %s", pod.Phase)
 		return s
 	case pod.Terminating:
 		s.add(Note, "Terminating", "", "is being deleted, for %s, on node %s", Lasted(w.Now.Sub(w.Deleted)), w.Node)

@@ -145,7 +145,7 @@ func TestWhy(t *testing.T) {
 			"next: correct the annotation fairway.dev/service-port", "web, of which not everything is known yet"}},
 		"a bad annotation of a pod that is registered": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Annotations["fairway.dev/service-port"] = "htp" })
-		}, diagnosis.NotFound, bad, []string{"given to clients as it was registered last"}},
+		}, diagnosis.Found, bad, []string{"is found by clients, but not all is well: fairway.dev/service-port:", "given to clients as it was registered last"}},
 		"nothing declared": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Annotations, p.Gates = nil, nil })
 			f.Listings = nil
@@ -277,7 +277,7 @@ func TestWhy(t *testing.T) {
 		"ended": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Phase, p.ContainersReady = service.PhaseSucceeded, false })
 			f.Listings[0].Entries = nil
-		}, diagnosis.Left, bad, []string{"all containers have stopped: phase Succeeded"}},
+		}, diagnosis.Left, fine, []string{"has ended, and is given to clients no longer\n", "all containers have stopped: phase Succeeded"}},
 		"events": {func(f *diagnosis.PodFacts) {
 			f.Events = []diagnosis.Event{{Warning: true, Reason: "InvalidAnnotation", Message: "the words", Last: before(time.Hour), Count: 3}}
 		}, diagnosis.Found, fine, []string{"events warning InvalidAnnotation: 1h0m ago (3 times): InvalidAnnotation: the words"}},

@@ -40,7 +40,7 @@ func (a *access) print(out io.Writer, value any, text func(io.Writer) error) err
 // printable keeps from the terminal what could steer it: not everything that is
 // shown was written by people who are trusted, such as names in Consul.
 func printable(r rune) rune {
-	if r != '\n' && unicode.IsControl(r) {
+	if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
 		return unicode.ReplacementChar
 	}
 	return r

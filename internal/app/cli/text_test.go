@@ -143,10 +143,10 @@ next: fairway why -n shop web-1
 func TestTextIsPrintable(t *testing.T) {
 	var out strings.Builder
 	err := (&access{}).print(&out, nil, func(w io.Writer) error {
-		_, err := io.WriteString(w, "id \x1b[2J\x07\u009b of\nörtlich\n")
+		_, err := io.WriteString(w, "id \x1b[2J\x07\u009b\u202e of\nörtlich\n")
 		return err
 	})
-	if want := "id \ufffd[2J\ufffd\ufffd of\nörtlich\n"; out.String() != want || err != nil {
+	if want := "id \ufffd[2J\ufffd\ufffd\ufffd of\nörtlich\n"; out.String() != want || err != nil {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 }
