@@ -2,6 +2,7 @@ package chart_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,19 +91,25 @@ func TestI2PoliciesStopNoPod(t *testing.T) {
 	}
 }
 
-// The conditions that the agents write are those that they may.
+// The conditions that the agents write are those that they may, katalog-sync's
+// gate only while they stand in its place.
 func TestI8OwnConditions(t *testing.T) {
-	var policy admissionregistrationv1.ValidatingAdmissionPolicy
-	decode(t, newHelm(t).objects(t, "ValidatingAdmissionPolicy", everything...)["fairway-own-node"], &policy)
-	want := fmt.Sprintf("['%s', '%s']", service.GateReachable, service.ConditionAnnotations)
-	var got string
-	for _, v := range policy.Spec.Variables {
-		if v.Name == "own" {
-			got = v.Expression
+	own := fmt.Sprintf("'%s', '%s'", service.GateReachable, service.ConditionAnnotations)
+	for mode, want := range map[string]string{
+		"": "[" + own + "]", "take-over": "[" + own + ", '" + service.GateKatalog + "']", "hand-back": "[" + own + ", '" + service.GateKatalog + "']",
+	} {
+		var policy admissionregistrationv1.ValidatingAdmissionPolicy
+		args := append(slices.Clone(everything), "--set", "katalogSync="+mode)
+		decode(t, newHelm(t).objects(t, "ValidatingAdmissionPolicy", args...)["fairway-own-node"], &policy)
+		var got string
+		for _, v := range policy.Spec.Variables {
+			if v.Name == "own" {
+				got = v.Expression
+			}
 		}
-	}
-	if got != want {
-		t.Errorf("conditions %s, want %s", got, want)
+		if got != want {
+			t.Errorf("katalogSync=%q: conditions %s, want %s", mode, got, want)
+		}
 	}
 }
 
