@@ -91,14 +91,16 @@ func TestI2PoliciesStopNoPod(t *testing.T) {
 	}
 }
 
-// The conditions that the agents write are those that they may: katalog-sync's
-// only while Fairway is to take its place or to hand back to it.
+// The conditions that the agents write are those that they may, katalog-sync's
+// gate only while they stand in its place.
 func TestI8OwnConditions(t *testing.T) {
 	own := fmt.Sprintf("'%s', '%s'", service.GateReachable, service.ConditionAnnotations)
-	for katalog, want := range map[string]string{"": "[" + own + "]", "take-over": fmt.Sprintf("[%s, '%s']", own, service.GateKatalog)} {
+	for mode, want := range map[string]string{
+		"": "[" + own + "]", "take-over": "[" + own + ", '" + service.GateKatalog + "']", "hand-back": "[" + own + ", '" + service.GateKatalog + "']",
+	} {
 		var policy admissionregistrationv1.ValidatingAdmissionPolicy
-		set := append(slices.Clone(everything), "--set", "katalogSync="+katalog)
-		decode(t, newHelm(t).objects(t, "ValidatingAdmissionPolicy", set...)["fairway-own-node"], &policy)
+		args := append(slices.Clone(everything), "--set", "katalogSync="+mode)
+		decode(t, newHelm(t).objects(t, "ValidatingAdmissionPolicy", args...)["fairway-own-node"], &policy)
 		var got string
 		for _, v := range policy.Spec.Variables {
 			if v.Name == "own" {
@@ -106,7 +108,7 @@ func TestI8OwnConditions(t *testing.T) {
 			}
 		}
 		if got != want {
-			t.Errorf("katalogSync=%s: conditions %s, want %s", katalog, got, want)
+			t.Errorf("katalogSync=%q: conditions %s, want %s", mode, got, want)
 		}
 	}
 }

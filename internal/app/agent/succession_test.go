@@ -2,16 +2,22 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/consul/api"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/internal/succession"
 )
@@ -284,4 +290,64 @@ func TestKatalogGateOpensOnProof(t *testing.T) {
 	if !strings.Contains(got.Message, "web (index ") {
 		t.Errorf("the message shows no proof: %q", got.Message)
 	}
+}
+
+// stuck is katalog-sync with one entry that it renews and that Fairway cannot
+// stand beside, and servers that hold nothing of Fairway.
+type stuck struct{ entry succession.Entry }
+
+func (s stuck) Observe(context.Context) ([]succession.Entry, error) {
+	return []succession.Entry{s.entry}, nil
+}
+
+func (s stuck) Remove(_ context.Context, id string) error {
+	return fmt.Errorf("%s is renewed, and was to be removed", id)
+}
+
+func (s stuck) Lookup(context.Context, []string) succession.Servers {
+	return succession.Servers{Held: map[string]succession.Standing{}}
+}
+
+// I7: what stands for long as it should not is told on the pod, once, and in the
+// agent's view.
+func TestI7HandoverThatWaitsSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kube, pod, board := newKubeSide(), katalogPod(1), newBoard()
+		kube.set(pod)
+		theirs := stuck{succession.Entry{
+			ID: succession.EntryID("web", pod.Ref), Service: "web", Address: pod.Addresses[0], Port: 8080, Health: service.Passing,
+			Pod: service.PodRef{Namespace: pod.Ref.Namespace, Name: pod.Ref.Name},
+		}}
+		s := &successor{
+			mode: succession.Successor, cluster: "east", node: "n1", checkTTL: time.Hour, resync: 10 * time.Second,
+			source: kube, changed: kube.Subscribe(), theirs: theirs, servers: theirs, writer: kube, board: board,
+			log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("successor", stuckAfter),
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.run(ctx) }()
+
+		time.Sleep(successionPatience - time.Second)
+		if _, events := kube.seen(); len(events) > 0 {
+			t.Errorf("after %s: %v", successionPatience-time.Second, events)
+		}
+		time.Sleep(5 * successionPatience)
+		synctest.Wait()
+		if _, events := kube.seen(); !slices.Equal(events, []string{"Warning web-1 NotCovered"}) {
+			t.Errorf("Events: %v", events)
+		}
+		var view nodeview.View
+		board.record.fill(&view)
+		want := []nodeview.Handover{{
+			ID: theirs.entry.ID, Service: "web", Pod: nodeview.Ref(theirs.entry.Pod), State: "uncovered",
+			Reason: "the servers do not hold " + service.InstanceID("web", pod.Ref) + " yet",
+		}}
+		if diff := cmp.Diff(want, view.Succession.Entries, cmpopts.IgnoreFields(nodeview.Handover{}, "Since")); diff != "" {
+			t.Errorf("view (-want +got):\n%s", diff)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the loop ended with: %v", err)
+		}
+	})
 }
