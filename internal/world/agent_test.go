@@ -28,6 +28,7 @@ type agent struct {
 	restart  time.Time              // of the kubelet
 	view     map[string]record      // nil if the registry is not known
 	doubt    bool                   // a write failed since the registry was looked at
+	unheard  map[string]bool        // by instance ID: whose write that was
 	underway map[string]*write      // by instance ID: one at a time
 	left     map[string]bool        // UIDs of pods that asked to be taken out
 	standing map[string]drain.Standing
@@ -52,7 +53,7 @@ type question struct {
 
 func newAgent() *agent {
 	return &agent{
-		shown: map[string]service.Pod{}, word: map[string]service.Pod{}, underway: map[string]*write{}, left: map[string]bool{},
+		shown: map[string]service.Pod{}, word: map[string]service.Pod{}, unheard: map[string]bool{}, underway: map[string]*write{}, left: map[string]bool{},
 		standing: map[string]drain.Standing{}, opened: map[string]bool{},
 	}
 }
@@ -95,6 +96,7 @@ func (w *world) snapshot() (pods []service.Pod, gone map[string]string, synced b
 func (w *world) look() {
 	if len(w.agent.underway) == 0 {
 		w.agent.view, w.agent.doubt = maps.Clone(w.registry.held), false
+		clear(w.agent.unheard)
 	}
 }
 
@@ -152,7 +154,7 @@ func (w *world) standings(pods []registration.PodState) map[string]drain.Standin
 				seen[in.ID] = true
 				s.Instances = append(s.Instances, in)
 			}
-			if inService || w.agent.underway[in.ID] != nil {
+			if inService || w.agent.underway[in.ID] != nil || w.agent.unheard[in.ID] {
 				s.InService[in.ID] = "not written yet"
 			}
 		}
@@ -193,7 +195,7 @@ func (w *world) finish(id string, lost bool) {
 	write := w.agent.underway[id]
 	delete(w.agent.underway, id)
 	if write.err != nil || lost {
-		w.agent.doubt = true
+		w.agent.doubt, w.agent.unheard[id] = true, true
 		return
 	}
 	before, existed := w.agent.view[id]

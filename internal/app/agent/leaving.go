@@ -93,7 +93,7 @@ func (p *publisher) standing(pod registration.PodState, has belongings) drain.St
 		switch {
 		case busy && op.Kind != renew:
 			s.InService[id] = "being written"
-		case inService && failed != nil:
+		case failed != nil && (inService || p.doubt): // in doubt it may be in service, whatever was seen before
 			s.InService[id] = failed.reason
 		case inService:
 			s.InService[id] = "about to be written"

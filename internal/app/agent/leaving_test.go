@@ -131,3 +131,21 @@ func TestI1RegistrationUnderWayIsInService(t *testing.T) {
 		t.Errorf("the pod stands as %+v", s)
 	}
 }
+
+// An entry that was seen critical may be passing after a write whose answer was
+// not heard: a pod that leaves is not out before that was looked at.
+func TestI1UnansweredWriteIsInService(t *testing.T) {
+	pod := service.PodRef{Namespace: "shop", Name: "web", UID: "uid"}
+	in := service.Instance{ID: service.InstanceID("web", pod), Name: "web", Pod: pod, Health: service.Critical}
+	seen := registration.Entry{Instance: in, Cluster: "c1", Node: "n1", HasCheck: true}
+	p := &publisher{cluster: "c1", node: "n1", writes: newWrites(1), view: map[string]registration.Entry{in.ID: seen}}
+	in.Health = service.Passing
+	p.writes.failures[in.ID] = &failure{op: registration.Op{Kind: registration.SetHealth, Instance: in}, reason: "no answer"}
+	for _, doubt := range []bool{true, false} { // a look ends it
+		p.doubt = doubt
+		s := p.leaving([]registration.PodState{{Pod: pod, Terminating: true}})[pod.UID]
+		if len(s.Instances) != 1 || (s.InService[in.ID] != "") != doubt {
+			t.Errorf("in doubt %v: the pod stands as %+v", doubt, s)
+		}
+	}
+}
