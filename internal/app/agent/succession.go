@@ -21,6 +21,8 @@ const (
 	// successionEvery is how often the node's Consul agent is asked for what
 	// katalog-sync has there, while there is something to hand over.
 	successionEvery = time.Second
+	// successionPace is the shortest time between two looks while pods change.
+	successionPace = 200 * time.Millisecond
 	// successionTimeout bounds each step of a pass.
 	successionTimeout = 15 * time.Second
 	// successionPatience is how long an entry may stand as it should not before an
@@ -89,6 +91,7 @@ func (s *successor) run(ctx context.Context) error {
 			timer.Stop()
 			return ctx.Err()
 		case <-s.changed:
+			pause(ctx, successionPace)
 		case <-timer.C:
 		}
 		timer.Stop()
