@@ -109,6 +109,7 @@ func (m *migration) entries() Section {
 	switch {
 	case begun:
 		m.ask(&s)
+		m.overlooked(&s)
 	case !m.Back:
 		m.preview(&s)
 	}
@@ -156,6 +157,33 @@ func (m *migration) ask(s *Section) {
 			s.add(Problem, "AgentBlind", "", "the agent of node %s cannot read katalog-sync's entries: %s", agent.Node, agent.View.Succession.Problem)
 		default:
 			m.shown = append(m.shown, agent.View.Succession.Entries...)
+		}
+	}
+}
+
+// overlooked adds the entries of katalog-sync that no agent has told of, though
+// their pods are in the cluster: nobody of Fairway is on their node.
+func (m *migration) overlooked(s *Section) {
+	if m.Back {
+		return
+	}
+	if _, unknown := first([]Section{*s}, Unknown); unknown {
+		return // an agent that does not answer may know them
+	}
+	told := map[string]bool{}
+	for _, entry := range m.shown {
+		told[entry.ID] = true
+	}
+	nodes := map[service.PodRef]string{}
+	for _, placed := range m.Pods {
+		nodes[nameOf(placed.Pod.Ref)] = placed.Node
+	}
+	for _, entry := range m.katalogEntries() {
+		if node, here := nodes[entry.Pod]; here && !told[entry.ID] {
+			m.shown = append(m.shown, nodeview.Handover{
+				ID: entry.ID, Service: entry.Service, Pod: nodeview.Ref(entry.Pod), State: string(succession.Uncovered),
+				Reason: "no agent of Fairway has seen it on node " + node,
+			})
 		}
 	}
 }
@@ -223,7 +251,8 @@ func (m *migration) next(r MigrationReport) (headline, next string) {
 		return fmt.Sprintf("helm upgrade fairway deploy/chart -n %s --reuse-values --set katalogSync=%s", m.Namespace, mode)
 	}
 	settle := "settle what stands above as a problem, and look again"
-	ours := succession.Mode("") != m.Mode && m.Mode == m.wanted()
+	ours := m.Installed && m.Mode == m.wanted()
+	renewed := slices.ContainsFunc(m.shown, func(h nodeview.Handover) bool { return h.State == string(succession.Covered) })
 	switch {
 	case unknown:
 		return "not everything could be found out", "look again when the agents and Consul answer"
@@ -244,6 +273,8 @@ func (m *migration) next(r MigrationReport) (headline, next string) {
 	case len(m.Katalog) > 0:
 		namespace, name, _ := strings.Cut(m.Katalog[0], "/")
 		return "Fairway stands beside katalog-sync for every entry", fmt.Sprintf("kubectl -n %s delete daemonset %s", namespace, name)
+	case renewed:
+		return "Fairway stands beside katalog-sync for every entry", "remove what runs katalog-sync; if that is done, look again in a minute"
 	case len(m.shown) > 0:
 		return "katalog-sync is gone, and what it left is being removed", "look again"
 	}

@@ -63,7 +63,7 @@ func told(mode succession.Mode, states ...succession.State) func(*diagnosis.Migr
 		view := nodeview.View{Node: "n1", Succession: &nodeview.Succession{Mode: string(mode)}}
 		for i, state := range states {
 			view.Succession.Entries = append(view.Succession.Entries, nodeview.Handover{
-				Service: "web", Pod: nodeview.PodRef{Namespace: "shop", Name: fmt.Sprintf("web-%d", i)}, State: string(state), Reason: "because",
+				ID: fmt.Sprintf("katalog-sync_web_shop_web-%d", i), Service: "web", Pod: nodeview.PodRef{Namespace: "shop", Name: fmt.Sprintf("web-%d", i)}, State: string(state), Reason: "because",
 			})
 		}
 		f.Agents = []diagnosis.NodeAgent{{Node: "n1", AgentFacts: diagnosis.AgentFacts{View: &view}}}
@@ -71,6 +71,7 @@ func told(mode succession.Mode, states ...succession.State) func(*diagnosis.Migr
 }
 
 func back(f *diagnosis.MigrationFacts)        { f.Back = true }
+func noEntries(f *diagnosis.MigrationFacts)   { f.Listings[0].Entries = nil }
 func katalogAway(f *diagnosis.MigrationFacts) { f.Katalog = nil }
 
 func TestMigrateStages(t *testing.T) {
@@ -91,7 +92,7 @@ func TestMigrateStages(t *testing.T) {
 			"kubectl -n kube-system delete daemonset katalog-sync", true, true},
 		{"not covered", []change{told(succession.Successor, succession.Covered, succession.Uncovered)},
 			"under way, and something is in the way", settle, false, true},
-		{"an agent was not told yet", []change{told(succession.Successor), func(f *diagnosis.MigrationFacts) { f.Agents[0].View.Succession = nil }},
+		{"an agent was not told yet", []change{told(succession.Successor), noEntries, func(f *diagnosis.MigrationFacts) { f.Agents[0].View.Succession = nil }},
 			"under way, and something is in the way", settle, false, true},
 		{"an agent cannot be asked", []change{told(succession.Successor), func(f *diagnosis.MigrationFacts) { f.Agents[0].View = nil }},
 			"not everything could be found out", "look again when the agents and Consul answer", false, false},
@@ -99,9 +100,14 @@ func TestMigrateStages(t *testing.T) {
 			f.Listings[0] = diagnosis.Listing{Service: "web", Problem: "no leader"}
 		}},
 			"not everything could be found out", "look again when the agents and Consul answer", false, false},
+		{"on a node without an agent", []change{told(succession.Successor), func(f *diagnosis.MigrationFacts) {
+			f.Listings[0].Entries = []diagnosis.Listed{katalogEntry("web-0", nil)}
+		}}, "under way, and something is in the way", settle, false, true},
+		{"it runs under another name", []change{told(succession.Successor, succession.Covered), katalogAway},
+			"Fairway stands beside katalog-sync for every entry", "remove what runs katalog-sync; if that is done, look again in a minute", true, true},
 		{"katalog-sync is gone", []change{told(succession.Successor, succession.Superfluous), katalogAway},
 			"katalog-sync is gone, and what it left is being removed", "look again", true, true},
-		{"done", []change{told(succession.Successor), katalogAway}, "Fairway has taken katalog-sync's place",
+		{"done", []change{told(succession.Successor), katalogAway, noEntries}, "Fairway has taken katalog-sync's place",
 			"nothing to do; keep katalogSync=take-over as long as pods have the gate katalog-sync.wish.com/synced", true, true},
 
 		{"back, not told", []change{back, told(succession.Successor)}, "Fairway was not told to hand back",

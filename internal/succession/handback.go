@@ -64,7 +64,7 @@ func (e Entry) follows(ours service.Instance, in Input) (state State, why string
 	case rank(held.Health) < rank(ours.Health):
 		return Kept, fmt.Sprintf("the servers hold %s as %s, and it should be %s", e.ID, held.Health, ours.Health), true
 	}
-	return Yielded, fmt.Sprintf("%s stands in its place: the servers hold it as %s", e.ID, held.Health), true
+	return Yielded, e.ID + " stands in its place", true
 }
 
 // at is where clients are sent.

@@ -21,6 +21,8 @@ const (
 	// successionEvery is how often the node's Consul agent is asked for what
 	// katalog-sync has there, while there is something to hand over.
 	successionEvery = time.Second
+	// successionPace is the shortest time between two looks while pods change.
+	successionPace = 200 * time.Millisecond
 	// successionTimeout bounds each step of a pass.
 	successionTimeout = 15 * time.Second
 	// successionPatience is how long an entry may stand as it should not before an
@@ -63,6 +65,7 @@ type successor struct {
 	absent   map[service.PodRef]*question // about pods without UID
 	standing map[string]*stay             // by ID
 	failing  string                       // why katalog-sync's entries cannot be read
+	renewing time.Time                    // since when katalog-sync renews any of them; zero if it does not
 }
 
 // stay is since when an entry stands as it does.
@@ -88,6 +91,7 @@ func (s *successor) run(ctx context.Context) error {
 			timer.Stop()
 			return ctx.Err()
 		case <-s.changed:
+			pause(ctx, successionPace)
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -115,7 +119,7 @@ func (s *successor) pass(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
-	s.show(verdicts, input.Pods)
+	s.show(verdicts, input)
 	s.act(ctx, verdicts, input.Pods)
 	if len(input.Theirs) == 0 && s.mode == succession.Successor {
 		return s.resync
@@ -255,13 +259,13 @@ func (s *successor) remove(ctx context.Context, v succession.Verdict, pods []suc
 // place of.
 func (s *successor) yield(verdicts []succession.Verdict) {
 	reasons := map[string]string{}
-	held, _ := s.board.standing()
 	for _, v := range verdicts {
 		if v.State != succession.Yielded {
 			continue
 		}
 		reasons[v.ID] = v.Reason
-		if _, ours := held[v.ID]; ours && !s.yielded[v.ID] {
+		// A process that begins finds what was handed back before.
+		if _, ours := s.answer.Held[v.ID]; ours && !s.yielded[v.ID] {
 			s.writer.Note(v.Pod, eventHandedBack, fmt.Sprintf("handed service %s back to katalog-sync: %s", v.Service, v.Reason))
 		}
 	}
@@ -274,8 +278,13 @@ func (s *successor) yield(verdicts []succession.Verdict) {
 
 // show tells how the entries stand: each change in the log, all in metrics and in
 // the agent's view, and what stands for long as it should not in an Event.
-func (s *successor) show(verdicts []succession.Verdict, pods []succession.Pod) {
+func (s *successor) show(verdicts []succession.Verdict, input succession.Input) {
 	now := time.Now()
+	if !slices.ContainsFunc(input.Theirs, func(e succession.Entry) bool { return !e.Expired }) {
+		s.renewing = time.Time{}
+	} else if s.renewing.IsZero() {
+		s.renewing = now
+	}
 	counts := map[succession.State]int{}
 	standing := make(map[string]*stay, len(verdicts))
 	shown := make([]nodeview.Handover, 0, len(verdicts))
@@ -292,8 +301,7 @@ func (s *successor) show(verdicts []succession.Verdict, pods []succession.Pod) {
 			ID: v.ID, Service: v.Service, Pod: nodeview.Ref(v.Pod), State: string(v.State), Reason: v.Reason, Since: was.since,
 		})
 		if !was.told && now.Sub(was.since) >= successionPatience {
-			was.told = true
-			s.complain(v, pods)
+			was.told = s.complain(v, input.Pods, now)
 		}
 	}
 	s.standing = standing
@@ -303,17 +311,23 @@ func (s *successor) show(verdicts []succession.Verdict, pods []succession.Pod) {
 	s.board.record.succeeds(nodeview.Succession{Mode: string(s.mode), At: now, Entries: shown})
 }
 
-func (s *successor) complain(v succession.Verdict, pods []succession.Pod) {
+// complain tells on its pod of an entry that has stood for long as it should
+// not, and tells whether it did.
+func (s *successor) complain(v succession.Verdict, pods []succession.Pod, now time.Time) bool {
 	pod, ok := podOf(pods, v.Pod)
 	if !ok {
-		return // the log has said it
+		return false // the log has said it
 	}
-	switch v.State {
-	case succession.Uncovered, succession.Waiting:
+	switch {
+	case v.State == succession.Uncovered, v.State == succession.Waiting:
 		s.writer.Warn(pod, eventNotCovered, fmt.Sprintf("Fairway does not stand in katalog-sync's place for service %s: %s", v.Service, v.Reason))
-	case succession.Kept:
+		return true
+	case v.State == succession.Kept && !s.renewing.IsZero() && now.Sub(s.renewing) >= successionPatience:
+		// Before it is there to be handed back to, nothing is wrong.
 		s.writer.Warn(pod, eventNotHanded, fmt.Sprintf("katalog-sync does not stand in Fairway's place for service %s: %s", v.Service, v.Reason))
+		return true
 	}
+	return false
 }
 
 // statesOf are the states in which an entry can be in a mode.
