@@ -43,7 +43,8 @@ func TestI6GatekeeperAtRest(t *testing.T) {
 		board := startPublisher(t, pods.kubeSide, &memory{})
 		g := &gatekeeper{
 			source: pods, changed: pods.Subscribe(), prover: allPass{}, writer: pods, board: board,
-			log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("gatekeeper", stuckAfter),
+			gates: []string{service.GateReachable},
+			log:   slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("gatekeeper", stuckAfter),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
