@@ -25,7 +25,7 @@ const maxConns = 64
 type Config struct {
 	// Address is http://host:port, https://host:port or unix:///path. A host
 	// name may stand for several servers: one that cannot be reached, answers
-	// too late or asks to slow down is left for another.
+	// too late, knows no leader or asks to slow down is left for another.
 	Address string
 	// TokenFile holds the ACL token. It is read for every request, so that a
 	// rotated token is used at once. Empty: requests carry no token.

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,12 @@ func kindOf(err error) error {
 // It answers 503 to what only the leader can do and must do less of.
 func slowDown(code int) bool {
 	return code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable
+}
+
+// leaderless tells whether a server knows no leader that it could ask, others
+// may: one that was cut off finds back to them up to half a minute later.
+func leaderless(code int, refusal []byte) bool {
+	return code == http.StatusInternalServerError && bytes.Contains(refusal, []byte("No cluster leader"))
 }
 
 // tokenUnknown is in every answer to a token that does not exist.

@@ -125,7 +125,7 @@ func (rt *roundTripper) read(resp *http.Response, token string, server net.Conn)
 	if isTokenUnknown(body) {
 		rt.token.unknown(token)
 	}
-	if slowDown(resp.StatusCode) && server != nil {
+	if server != nil && (slowDown(resp.StatusCode) || leaderless(resp.StatusCode, body)) {
 		rt.pool.leave(server)
 	}
 	return nil

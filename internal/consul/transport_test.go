@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// A server that asks to slow down, hangs or is gone is left for another that
+// A server that asks to slow down, knows no leader, hangs or is gone is left for another that
 // the same name stands for.
 func TestAnotherServerIsTried(t *testing.T) {
 	const slow = 200 * time.Millisecond
@@ -22,6 +22,9 @@ func TestAnotherServerIsTried(t *testing.T) {
 		"429": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "slow down", http.StatusTooManyRequests) },
 		"503": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "slow down", http.StatusServiceUnavailable)
+		},
+		"knows no leader": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "No cluster leader", http.StatusInternalServerError)
 		},
 		"hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {

@@ -32,6 +32,7 @@ type faultLine struct {
 	Excused       int     `json:"excused"`
 	Writes        int     `json:"writes"`
 	ConvergedSecs float64 `json:"converged_s"`
+	Amiss         string  `json:"amiss,omitempty"` // until then
 }
 
 type faultsOptions struct {
@@ -93,6 +94,7 @@ func tryFaults(ctx context.Context, lab *cluster.Cluster, opts faultsOptions) (a
 		result.Rows = append(result.Rows, faultLine{
 			Fault: row.Fault, HeldSeconds: row.Held.Seconds(), Lost: row.Lost, Calls: row.Calls, Failed: row.Failed,
 			Excused: row.Excused, Writes: len(row.Written), ConvergedSecs: row.Converged.Seconds(),
+			Amiss: row.Amiss,
 		})
 	}
 	if err := errors.Join(broken...); err != nil {
