@@ -16,9 +16,9 @@ const (
 // remedies are what to do about a pod.
 type remedies struct{ ref service.PodRef }
 
-// kubectl is a command about the pod, as it can be pasted.
-func (r remedies) kubectl(verb string) string {
-	return "kubectl -n " + r.ref.Namespace + " " + verb + " " + r.ref.Name
+// describe is a command about the pod, as it can be pasted.
+func (r remedies) describe() string {
+	return "kubectl -n " + r.ref.Namespace + " describe pod " + r.ref.Name
 }
 
 // registryRemedy is what to do about a registry that does not take or give what

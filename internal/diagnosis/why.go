@@ -220,7 +220,7 @@ func (w *why) pod() Section {
 	pod := w.Pod
 	switch {
 	case w.Node == "":
-		s.add(Problem, "Unscheduled", "see why no node takes it: "+w.kubectl("describe pod"), "no node yet, created %s%s",
+		s.add(Problem, "Unscheduled", "see why no node takes it: "+w.describe(), "no node yet, created %s%s",
 			ago(w.Now, w.Created), inBrackets(w.Unscheduled))
 		return s
 	case pod.Ended():
@@ -230,12 +230,12 @@ func (w *why) pod() Section {
 		s.add(Note, "Terminating", "", "is being deleted, for %s, on node %s", Lasted(w.Now.Sub(w.Deleted)), w.Node)
 		return s
 	case len(pod.Addresses) == 0:
-		s.add(Problem, "WaitingForAddress", "see what holds it up: "+w.kubectl("describe pod"), "has no address yet on node %s, created %s", w.Node, ago(w.Now, w.Created))
+		s.add(Problem, "WaitingForAddress", "see what holds it up: "+w.describe(), "has no address yet on node %s, created %s", w.Node, ago(w.Now, w.Created))
 		return s
 	}
 	s.add(OK, "Running", "", "on node %s at %s, created %s", w.Node, pod.Addresses[0], ago(w.Now, w.Created))
 	if problem := pod.NotReady(w.Declared.Excluded...); problem != "" {
-		s.add(Problem, "WaitingForContainers", "as without Fairway: "+w.kubectl("describe pod")+", then the logs of what is not ready",
+		s.add(Problem, "WaitingForContainers", "as without Fairway: "+w.describe()+", then the logs of what is not ready",
 			"%s%s", problem, forHow(w.Now, pod.ContainersReadySince))
 		return s
 	}

@@ -165,7 +165,7 @@ func (w *why) leaving() Section {
 	if !w.Killed.IsZero() {
 		left := w.Killed.Sub(w.Now)
 		if left < 0 {
-			s.add(Warning, "Overdue", "see why the node does not end it: "+w.kubectl("describe pod"), "should have ended %s ago at the latest", Lasted(-left))
+			s.add(Warning, "Overdue", "see why the node does not end it: "+w.describe(), "should have ended %s ago at the latest", Lasted(-left))
 		} else {
 			s.add(Note, "KilledAt", "", "it is ended in %s at the latest", Lasted(left))
 		}

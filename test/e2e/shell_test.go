@@ -116,7 +116,7 @@ func TestShellWithoutConsulServers(t *testing.T) {
 	pods := deployReady(t, app)
 	fairway := newShell(t)
 	back := stopConsulServers(t)
-	roll(t, app, "2")
+	roll(t, app, "halted")
 	waitPods(t, pods, "a new pod waits for the servers", func(pods []timeline.Pod) bool {
 		return len(pods) == 3 && pods[2].Reached(timeline.ContainersReady) && strings.HasPrefix(pods[2].GateReason, "WaitingFor")
 	})
