@@ -172,7 +172,12 @@ func TestSwitchAndBack(t *testing.T) {
 	old.stop()
 	w.eventuallyPassing("fairway web-1", "fairway web-2")
 	consultest.Eventually(t, "nothing of katalog-sync is left", func() error { return w.onlyOf("fairway") })
-	w.eventuallyMetric(`fairway_katalog_removed_total{result="ok"}`, 2)
+	consultest.Eventually(t, "both removals are counted", func() error { // after the agent has heard of them
+		if n := w.metric(`fairway_katalog_removed_total{result="ok"}`); n != 2 {
+			return fmt.Errorf("%v are", n)
+		}
+		return nil
+	})
 	w.stop()
 
 	w.katalogMode = succession.Predecessor
