@@ -6,8 +6,9 @@
 // Four loops do the work, and each owns its state: the publisher writes to
 // Consul, the gatekeeper asks the servers and writes to pods, the confirmer
 // looks for proof that missing pods are gone, the auditor compares what the
-// servers hold with what they were told. They leave each other notes on a
-// board, and none waits for another.
+// servers hold with what they were told. A fifth, the successor, changes places
+// with katalog-sync, if that is asked for. They leave each other notes on a board,
+// and none waits for another.
 package agent
 
 import (

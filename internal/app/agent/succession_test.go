@@ -27,7 +27,7 @@ import (
 
 // katalogTTL is that of katalog-sync's entries here: short, so that it is soon
 // seen that nobody renews them.
-const katalogTTL = 2 * time.Second
+const katalogTTL = 4 * time.Second
 
 // katalog stands for katalog-sync on the node: it registers pods as that does,
 // and renews them until it is stopped.
@@ -64,7 +64,7 @@ func (w *world) katalogSync(health string, pods ...service.Pod) *katalog {
 					w.t.Errorf("katalog-sync cannot renew %s: %v", id, err)
 				}
 			}
-			pause(ctx, katalogTTL/4)
+			pause(ctx, katalogTTL/10)
 		}
 	}()
 	k := &katalog{w: w, stop: func() { cancel(); <-done }}
@@ -140,6 +140,16 @@ func katalogPod(n int) service.Pod {
 	return pod
 }
 
+func (w *world) eventuallyMetric(series string, want float64) {
+	w.t.Helper()
+	consultest.Eventually(w.t, fmt.Sprintf("%s is %v", series, want), func() error {
+		if n := w.metric(series); n != want {
+			return fmt.Errorf("it is %v", n)
+		}
+		return nil
+	})
+}
+
 func katalogState(state succession.State) string {
 	return fmt.Sprintf("fairway_katalog_entries{state=%q}", state)
 }
@@ -157,12 +167,7 @@ func TestSwitchAndBack(t *testing.T) {
 
 	w.katalogMode = succession.Successor
 	w.start()
-	consultest.Eventually(t, "both are covered", func() error {
-		if n := w.metric(katalogState(succession.Covered)); n != 2 {
-			return fmt.Errorf("%v", n)
-		}
-		return nil
-	})
+	w.eventuallyMetric(katalogState(succession.Covered), 2)
 	w.eventuallyPassing("fairway web-1", "fairway web-2", "katalog-sync web-1", "katalog-sync web-2")
 	old.stop()
 	w.eventuallyPassing("fairway web-1", "fairway web-2")
@@ -180,19 +185,12 @@ func TestSwitchAndBack(t *testing.T) {
 	w.eventuallyPassing("fairway web-1", "fairway web-2")
 	again := w.katalogSync(api.HealthPassing, one, two)
 	consultest.Eventually(t, "nothing of Fairway is left", func() error { return w.onlyOf("katalog-sync") })
-	if n := w.metric(katalogState(succession.Yielded)); n != 2 {
-		t.Errorf("%v are yielded", n)
-	}
+	w.eventuallyMetric(katalogState(succession.Yielded), 2)
 	// A restart changes nothing (I2), and what katalog-sync loses Fairway has again.
 	before := w.consul.Index()
 	w.stop()
 	w.start()
-	consultest.Eventually(t, "the new process has looked", func() error {
-		if n := w.metric(katalogState(succession.Yielded)); n != 2 {
-			return fmt.Errorf("%v are yielded", n)
-		}
-		return nil
-	})
+	w.eventuallyMetric(katalogState(succession.Yielded), 2)
 	if after := w.consul.Index(); after != before {
 		t.Errorf("the restart moved Consul's index from %s to %s", before, after)
 	}
@@ -258,12 +256,7 @@ func TestI1KatalogEntryOfUnknownPod(t *testing.T) {
 	w.katalogSync(api.HealthPassing, katalogPod(1)).stop()
 	w.katalogMode = succession.Successor
 	w.start()
-	consultest.Eventually(t, "the entry waits", func() error {
-		if n := w.metric(katalogState(succession.Waiting)); n != 1 {
-			return fmt.Errorf("%v wait", n)
-		}
-		return nil
-	})
+	w.eventuallyMetric(katalogState(succession.Waiting), 1)
 	w.kube.change(func() { w.kube.apiDown = false })
 	consultest.Eventually(t, "the entry is removed", func() error {
 		if entries, _, err := w.consul.Management().Catalog().Service("web", "", nil); err != nil || len(entries) != 0 {
