@@ -96,8 +96,7 @@ func logIn(t *testing.T) {
 // that no other test here has tried.
 func someFaults(t *testing.T) []matrix.Fault {
 	t.Helper()
-	names := []string{"agents upgraded by a DaemonSet rollout", "Consul's leader killed", "a Consul server cut off",
-		"a node cut off from the Consul servers", "Fairway's Consul token revoked and replaced"}
+	names := []string{"Consul's leader killed", "a Consul server cut off", "a node cut off from the Consul servers", "Fairway's Consul token revoked and replaced"}
 	faults := slices.DeleteFunc(matrix.Faults(fleet.registry), func(f matrix.Fault) bool { return !slices.Contains(names, f.Name) })
 	if len(faults) != len(names) {
 		t.Fatalf("the matrix has %d of the faults %v", len(faults), names)
