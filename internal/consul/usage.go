@@ -72,7 +72,7 @@ func (t *tally) all() map[Outcome]uint64 {
 // error.
 func outcomeOf(status int, refusal []byte, err error) Outcome {
 	switch {
-	case errors.Is(err, errNoToken), isTokenUnknown(refusal):
+	case errors.Is(err, ErrDenied), errors.Is(err, errNoToken), isTokenUnknown(refusal): // the first of a login
 		return NoToken
 	case err != nil:
 		return Failed

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 )
@@ -22,6 +23,8 @@ func TestOutcomes(t *testing.T) {
 		{"a token that was revoked", http.StatusForbidden, "ACL not found", nil, NoToken},
 		{"the same, from the servers", http.StatusInternalServerError, "rpc error: ACL not found", nil, NoToken},
 		{"no token file yet", 0, "", errNoToken, NoToken},
+		{"a login that is refused", 0, "", fmt.Errorf("log in: %w", &Error{Kind: ErrDenied}), NoToken},
+		{"a login that nobody answers", 0, "", fmt.Errorf("log in: %w", &Error{Kind: ErrUnavailable}), Failed},
 		{"too many requests", http.StatusTooManyRequests, "", nil, Throttled},
 		{"no leader", http.StatusInternalServerError, "No cluster leader", nil, Failed},
 		{"nobody there", 0, "", errors.New("connection refused"), Failed},
