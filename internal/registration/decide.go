@@ -80,6 +80,10 @@ func (o Op) phase() int {
 	}
 }
 
+// Background tells whether no client notices when the op is done: what it is
+// about is not in service, before and after.
+func (o Op) Background() bool { return o.phase() >= 2 }
+
 // wish is an instance that a pod asks for.
 type wish struct {
 	instance service.Instance
