@@ -161,7 +161,10 @@ func (p *publisher) blocked(why string, err error) {
 
 // input is the picture from which to decide.
 func (p *publisher) input(pods []service.Pod) registration.Input {
-	input := registration.Input{Cluster: p.cluster, Node: p.node}
+	input := registration.Input{
+		Cluster: p.cluster, Node: p.node,
+		Pods: make([]registration.PodState, 0, len(pods)), Entries: make([]registration.Entry, 0, len(p.view)),
+	}
 	keep := make(map[string]bool, len(p.view))
 	for _, entry := range p.view {
 		input.Entries = append(input.Entries, entry)
@@ -222,7 +225,7 @@ func (p *publisher) count(input registration.Input, plan registration.Plan) {
 
 // own are the entries of this cluster and node, by ID.
 func (p *publisher) own() []registration.Entry {
-	var own []registration.Entry
+	own := make([]registration.Entry, 0, len(p.view))
 	for _, entry := range p.view {
 		if p.owns(entry) {
 			own = append(own, entry)
