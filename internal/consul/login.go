@@ -18,8 +18,11 @@ const (
 	// loginTimeout bounds a login, so that it leaves the request that needs it
 	// some of its own time.
 	loginTimeout = 5 * time.Second
-	// loginRetry is the shortest time between two logins.
-	loginRetry = time.Second
+	// loginRetry is the shortest time between two logins. It doubles with each
+	// that fails, up to longestLoginRetry: many agents may have the same trouble,
+	// and it is the same few servers that refuse them all.
+	loginRetry        = time.Second
+	longestLoginRetry = 30 * time.Second
 	// loginSettles is how long a server may not know a token that another has
 	// just made. A token of that age is not given up for that.
 	loginSettles = 5 * time.Second
@@ -48,6 +51,7 @@ type login struct {
 	renewAt  time.Time // zero if the token never expires
 	expires  time.Time
 	tryAt    time.Time // no login before
+	inARow   int       // logins that failed since one succeeded
 	failed   error     // of the last login
 }
 
@@ -136,11 +140,13 @@ func (l *login) settle(token *api.ACLToken, err error, now time.Time) answer {
 	defer l.mu.Unlock()
 	l.tryAt = now.Add(loginRetry)
 	if err != nil {
+		l.tryAt = now.Add(min(longestLoginRetry, loginRetry<<min(l.inARow, 10)))
+		l.inARow++
 		l.failures++
 		l.failed = fmt.Errorf("log in with auth method %q: %w", l.method, err)
 		return l.fallback(now)
 	}
-	l.token, l.made, l.failed = token.SecretID, now, nil
+	l.token, l.made, l.failed, l.inARow = token.SecretID, now, nil, 0
 	l.count++
 	l.renewAt, l.expires = time.Time{}, time.Time{}
 	if token.ExpirationTime != nil {

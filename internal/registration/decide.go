@@ -12,7 +12,10 @@ import (
 // Decide compares what the pods of a node ask for with what the registry
 // holds. Equal input gives an equal plan, in whatever order it is listed.
 func Decide(in Input) Plan {
-	d := decision{in: in, pods: map[string]PodState{}, wanted: map[string]wish{}, serving: map[string]service.Health{}}
+	d := decision{
+		in: in, pods: make(map[string]PodState, len(in.Pods)),
+		wanted: make(map[string]wish, len(in.Entries)), serving: make(map[string]service.Health, len(in.Entries)),
+	}
 	for _, pod := range in.Pods {
 		d.pods[pod.Pod.UID] = pod
 		if _, gone := in.Gone[pod.Pod.UID]; gone || pod.Ended {
@@ -81,6 +84,10 @@ func (o Op) phase() int {
 		return 1
 	}
 }
+
+// Background tells whether no client notices when the op is done: what it is
+// about is not in service, before and after.
+func (o Op) Background() bool { return o.phase() >= 2 }
 
 // wish is an instance that a pod asks for.
 type wish struct {

@@ -35,17 +35,17 @@ func (r agentRow) missed() []string {
 // agentTable is the rows in Markdown.
 func agentTable(rows []agentRow) string {
 	var b strings.Builder
-	fmt.Fprint(&b, `| registry | pods | ready → passing, ms: p50 / p90 / p99 / max | ending → out | the same, all at once | | floor p50 | cold start, ms | CPU at rest | memory | writes at rest |
-|---|---|---|---|---|---|---|---|---|---|---|
+	fmt.Fprint(&b, `| registry | pods | ready → passing, ms: p50 / p90 / p99 / max | ending → out | the same, all at once | | floor p50 | cold start, ms | CPU at rest | memory | writes at rest | load |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 `)
 	for _, r := range rows {
 		pods := fmt.Sprint(r.Pods)
 		if r.PodsAre == containerPods {
 			pods += " (containers)"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %.0f | %.0f | %.2f %% | %.0f MiB | %d in %.0f s |\n",
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %.0f | %.0f | %.2f %% | %.0f MiB | %d in %.0f s | %s |\n",
 			r.Registry, pods, r.ReadyToPassing, r.TerminatingToOut, r.Burst.ReadyToPassing, r.Burst.TerminatingToOut,
-			r.Floor.P50, r.ColdStart, r.RestCPUPercent, r.RSSMiB, r.RestWrites, r.RestSeconds)
+			r.Floor.P50, r.ColdStart, r.RestCPUPercent, r.RSSMiB, r.RestWrites, r.RestSeconds, r.Load)
 	}
 	return b.String()
 }

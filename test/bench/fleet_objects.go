@@ -31,7 +31,7 @@ const (
 )
 
 // benchServices are the services of each pod.
-var benchServices = []string{"bench-a", "bench-b"} //nolint:gochecknoglobals // a constant, if slices could be
+var benchServices = []string{"bench-a", "bench-b"}
 
 // benchApp is the app whose pods are measured.
 func benchApp(pods int) workload.App {

@@ -46,6 +46,10 @@ type registry interface {
 	Push(ctx context.Context, entry registration.Entry) error
 	// MostWrites bounds the calls of Apply and Renew at the same time.
 	MostWrites() int
+	// MostBackground bounds those among them that no client waits for. Others
+	// may have to wait for them: what a pod is about to need is not to be far
+	// behind what it no longer needs.
+	MostBackground() int
 }
 
 // watcher follows what the servers hold of the node.

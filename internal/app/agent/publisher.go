@@ -196,7 +196,10 @@ func (p *publisher) states(pods []service.Pod) []registration.PodState {
 
 // input is the picture from which to decide.
 func (p *publisher) input(pods []registration.PodState) registration.Input {
-	input := registration.Input{Cluster: p.cluster, Node: p.node, Pods: pods, Yielded: p.board.yields()}
+	input := registration.Input{
+		Cluster: p.cluster, Node: p.node, Pods: pods, Yielded: p.board.yields(),
+		Entries: make([]registration.Entry, 0, len(p.view)),
+	}
 	keep := make(map[string]bool, len(p.view))
 	for _, entry := range p.view {
 		input.Entries = append(input.Entries, entry)
@@ -238,7 +241,7 @@ func (p *publisher) count(input registration.Input, plan registration.Plan) {
 
 // own are the entries of this cluster and node, by ID.
 func (p *publisher) own() []registration.Entry {
-	var own []registration.Entry
+	own := make([]registration.Entry, 0, len(p.view))
 	for _, entry := range p.view {
 		if p.owns(entry) {
 			own = append(own, entry)

@@ -63,11 +63,23 @@ func newWrites(most int) *writes {
 	}
 }
 
+// background counts the writes under way that no client waits for, without
+// upkeep.
+func (w *writes) background() (n int) {
+	for _, op := range w.underway {
+		if op.Background() && !upkeep(op.Kind) {
+			n++
+		}
+	}
+	return n
+}
+
 // launch starts what the plan asks for, the most urgent first, then renewals
 // that are due. It returns when to look again if nothing happens before.
 func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time.Time) time.Time {
 	next := now.Add(p.resync)
 	planned := map[string]bool{}
+	background := p.writes.background()
 	for _, op := range plan.Ops {
 		id := op.Instance.ID
 		_, busy := p.writes.underway[id]
@@ -77,8 +89,12 @@ func (p *publisher) launch(ctx context.Context, plan registration.Plan, now time
 		case op.Kind == registration.Deregister && p.doubt: // it may be in service; once looked at, it is known (I4)
 		case failed.holds(op, now):
 			next = earlier(next, failed.next)
+		case op.Background() && background >= p.registry.MostBackground(): // decided anew when one is done
 		case len(p.writes.underway) < p.writes.most && ctx.Err() == nil:
 			p.write(ctx, op)
+			if op.Background() {
+				background++
+			}
 		}
 		planned[id] = true
 	}

@@ -86,7 +86,8 @@ func (m *memory) Push(_ context.Context, entry registration.Entry) error {
 	return nil
 }
 
-func (m *memory) MostWrites() int { return 16 }
+func (m *memory) MostWrites() int     { return 16 }
+func (m *memory) MostBackground() int { return 2 }
 
 // writes returns the log so far.
 func (m *memory) writes() []string {
@@ -220,6 +221,32 @@ func TestWritesOfOneEntryAreInARow(t *testing.T) {
 		want := []string{"register web critical", "set-health web passing"}
 		if diff := cmp.Diff(want, m.writes()); diff != "" {
 			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Of what no client waits for, only so much is begun that the rest can be
+// decided anew: a pod that has become ready before its turn came is registered
+// as passing, and does not wait for the others.
+func TestReadyPodDoesNotWaitForStartingOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		pods, m := newKubeSide(), &memory{hang: map[string]chan struct{}{"a": slow, "b": slow}}
+		startPublisher(t, pods, m)
+		pods.set(runningPod("a", false), runningPod("b", false), runningPod("c", false), runningPod("d", false))
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"register a critical", "register b critical"}, slices.Sorted(slices.Values(m.writes()))); diff != "" {
+			t.Errorf("begun (-want +got):\n%s", diff)
+		}
+		pods.set(runningPod("d", true))
+		synctest.Wait()
+		if last := m.writes()[2:]; len(last) == 0 || last[0] != "register d passing" {
+			t.Errorf("then %q", last)
+		}
+		close(slow)
+		synctest.Wait()
+		if !slices.Contains(m.writes(), "register c critical") {
+			t.Errorf("writes: %q", m.writes())
 		}
 	})
 }

@@ -163,6 +163,11 @@ const mostCalls = 16
 // time: enough for the transactions that go past the agent.
 func (r *Registry) MostWrites() int { return 512 }
 
+// MostBackground leaves at least half of the agent's calls to what clients wait
+// for. More would not be faster, and what is not begun can still be decided anew:
+// a pod that has become ready since is registered as passing.
+func (r *Registry) MostBackground() int { return mostCalls / 2 }
+
 // Apply carries out one op. Nil means that the agent holds what the op asks
 // for, see the package comment on what that is worth.
 func (r *Registry) Apply(ctx context.Context, op registration.Op) error {

@@ -115,6 +115,9 @@ func (r *Registry) NodeName(context.Context) (string, error) { return r.id.name,
 // time: some transactions full, because they gather while one is on its way.
 func (r *Registry) MostWrites() int { return 256 }
 
+// MostBackground is the same: they share the transactions.
+func (r *Registry) MostBackground() int { return r.MostWrites() }
+
 // Observe returns the entries under the virtual node, whoever wrote them. An
 // error means that they are not known. It never means that there are none:
 // that is only believed of a consistent and unfiltered answer with an index no
