@@ -215,7 +215,6 @@ func (b *board) stays(uid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.left, uid)
-	b.record.drained(uid)
 }
 
 // stand replaces how the pods that leave stand in the registry.
