@@ -124,6 +124,8 @@ func (w *why) conclude(r PodReport) (headline, next string) {
 		uncertain = ends + ", and may still be given to clients; this shell could not ask the servers"
 	case w.heardPassing():
 		uncertain = "is passing at the servers, as its node's agent hears; this shell could not ask them"
+	case w.Pod.Gated() && !w.open():
+		uncertain = "is not Ready, and nobody could ask the servers whether clients find it"
 	}
 	headline = "pod " + r.Pod + " " + map[Verdict]string{
 		Found:     "is found by clients",

@@ -26,7 +26,7 @@ func (w *why) servers() Section {
 		if i >= 0 {
 			w.instance(&s, listing, w.wanted[i])
 		} else if mine := listing.of(w.Pod.Ref.UID); len(mine) == 0 {
-			s.add(Note, "NotGiven", "", "%s: the servers have nothing of this pod; %s passing", listing.Service, plural(listing.given(), "other is", "others are"))
+			s.add(Note, "NotGiven", "", "%s: the servers have nothing of this pod; %s passing", listing.Service, othersAre(listing.given()))
 		}
 		for _, entry := range listing.Entries {
 			if entry.Instance.Pod.UID == w.Pod.Ref.UID && (i < 0 || entry.Instance.ID != w.wanted[i].ID) {
@@ -48,20 +48,28 @@ func (w *why) instance(s *Section, listing Listing, want service.Instance) {
 		s.add(Problem, "StillGiven", w.lingerRemedy(), "%s: still given to clients, and should not be: %s", listing.Service, want.Notes)
 	case i >= 0:
 		others--
-		s.add(OK, "Given", "", "%s: given to clients, besides %s (index %d)", listing.Service, plural(others, "other", "others"), listing.Index)
+		s.add(OK, "Given", "", "%s: given to clients; %s passing (index %d)", listing.Service, othersAre(others), listing.Index)
 		w.differs(s, listing, found[i], want)
 	case !serving:
-		s.add(OK, "NotGiven", "", "%s: not given to clients, as it should be: %s; %s passing", listing.Service, want.Notes, plural(others, "other is", "others are"))
+		s.add(OK, "NotGiven", "", "%s: not given to clients, as it should be: %s; %s passing", listing.Service, want.Notes, othersAre(others))
 	case len(found) > 0:
 		s.add(Problem, "NotPassingAtServers", hiddenRemedy(found[0].Why), "%s: the servers hold it and keep it from clients: %s; %s passing",
-			listing.Service, found[0].Why, plural(others, "other is", "others are"))
+			listing.Service, found[0].Why, othersAre(others))
 	default:
 		s.add(Problem, "NotInCatalog", cmp.Or(w.agentRemedy(), "see what the node's agent says"),
-			"%s: the servers do not have it; %s passing", listing.Service, plural(others, "other is", "others are"))
+			"%s: the servers do not have it; %s passing", listing.Service, othersAre(others))
 	}
 	if len(found) > 1 {
 		s.add(Warning, "Twice", "deregister the one that is left over (docs/registries.md)", "%s: the same entry stands under %s", listing.Service, consulNodes(found))
 	}
+}
+
+// othersAre is how many other instances clients are given.
+func othersAre(n int) string {
+	if n == 0 {
+		return "no other is"
+	}
+	return plural(n, "other is", "others are")
 }
 
 // differs says where an entry that clients get is not what the pod asks for.

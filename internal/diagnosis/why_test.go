@@ -134,7 +134,7 @@ func TestWhy(t *testing.T) {
 		"all is well": {func(*diagnosis.PodFacts) {}, diagnosis.Found, fine, []string{
 			"pod shop/web-1 is found by clients\n", "web at 198.18.64.1, port 8080", "containers are ready, for 1m0s",
 			"fairway-agent-1 is ready, version v1.0.0", "web is registered as passing",
-			"web: given to clients, besides 1 other (index 42)", "open for 1m0s: Reachable: passing at the servers", nothing}},
+			"web: given to clients; 1 other is passing (index 42)", "open for 1m0s: Reachable: passing at the servers", nothing}},
 		"a bad annotation": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) {
 				p.Annotations["fairway.dev/service-port"] = "htp"
@@ -251,19 +251,19 @@ func TestWhy(t *testing.T) {
 		"no longer declared": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.Annotations["fairway.dev/service-names"] = "api" })
 			f.Listings = append(f.Listings, diagnosis.Listing{Service: "api"})
-		}, diagnosis.NotFound, bad, []string{"web: given to clients, and not declared any more", "api: the servers do not have it; 0 others are passing"}},
+		}, diagnosis.NotFound, bad, []string{"web: given to clients, and not declared any more", "api: the servers do not have it; no other is passing"}},
 		"the servers cannot be asked": {away, diagnosis.Uncertain, unknown, []string{
 			"is passing at the servers, as its node's agent hears; this shell could not ask them", "web: not known: connection refused; as the node's agent has it from them, it was passing 5s ago", "next: let this shell reach Consul"}},
 		"nor by the agent": {func(f *diagnosis.PodFacts) {
 			away(f)
 			f.Agent.View.Servers.Problem = "no usable answer from Consul"
 			change(f, shut(gate.WaitingForServers))
-		}, diagnosis.Uncertain, bad, []string{"may or may not be found by clients; nobody could ask the servers", "it hears nothing since: no usable answer from Consul", "not open for 30s"}},
+		}, diagnosis.Uncertain, bad, []string{"is not Ready, and nobody could ask the servers whether clients find it", "it hears nothing since: no usable answer from Consul", "not open for 30s"}},
 		"the agent cannot ask the servers, and the gate waits": {func(f *diagnosis.PodFacts) {
 			away(f)
 			f.Agent.View.Servers.Problem = "no usable answer from Consul"
 			change(f, shut(gate.WaitingForServers))
-		}, diagnosis.Uncertain, bad, []string{"nobody could ask the servers: its agent cannot ask the Consul servers: no usable answer", "next: see whether the Consul servers run"}},
+		}, diagnosis.Uncertain, bad, []string{"whether clients find it: its agent cannot ask the Consul servers: no usable answer", "next: see whether the Consul servers run"}},
 		"the agent cannot ask the servers, and the gate is open": {func(f *diagnosis.PodFacts) {
 			f.Agent.View.Servers.Problem = "no usable answer from Consul"
 		}, diagnosis.Found, fine, []string{"agent warning ServersAway"}},

@@ -77,7 +77,7 @@ func TestShellOnHealthyPod(t *testing.T) {
 
 	fairway.eventually(0, []string{
 		"pod " + app.Namespace + "/" + pod.Name + " is found by clients",
-		app.Name + " is registered as passing", app.Name + ": given to clients, besides 1 other",
+		app.Name + " is registered as passing", app.Name + ": given to clients; 1 other is passing",
 		"open for", "next: nothing to do",
 	}, "why", "-n", app.Namespace, "pod/"+pod.Name)
 	fairway.eventually(0, []string{"nothing to do; its registry holds"}, "plan")

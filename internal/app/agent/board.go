@@ -234,7 +234,6 @@ func (b *board) stays(uid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.left, uid)
-	b.record.drained(uid)
 }
 
 // yield replaces which instances are not to be registered, by ID, and why.

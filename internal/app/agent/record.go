@@ -33,11 +33,13 @@ func newRecord() *record {
 	}
 }
 
-// decided notes a pass of the publisher.
-func (r *record) decided(pods []nodeview.Pod, entries []nodeview.Entry, plan nodeview.Plan) {
+// decided notes a pass of the publisher. left are the pods that have asked to be
+// taken out; what else was noted of drains is forgotten.
+func (r *record) decided(pods []nodeview.Pod, entries []nodeview.Entry, plan nodeview.Plan, left map[string]time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pods, r.entries, r.plan = pods, entries, plan
+	maps.DeleteFunc(r.drains, func(uid string, _ nodeview.Drain) bool { _, asked := left[uid]; return !asked })
 }
 
 // atServers notes what the servers hold. The map is not changed any more.
@@ -67,13 +69,6 @@ func (r *record) draining(d nodeview.Drain) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.drains[d.Pod.UID] = d
-}
-
-// drained forgets a pod that had asked to be taken out.
-func (r *record) drained(uid string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.drains, uid)
 }
 
 // fill writes what was noted into a view.
@@ -122,7 +117,7 @@ func (p *publisher) note(input registration.Input, plan registration.Plan, now t
 	for _, entry := range p.own() {
 		entries = append(entries, heldView(entry))
 	}
-	p.board.record.decided(pods, entries, shown)
+	p.board.record.decided(pods, entries, shown, p.board.leavers())
 }
 
 func kept(held []registration.Held) []nodeview.Kept {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -117,5 +118,19 @@ func TestI8ViewHoldsNoSecret(t *testing.T) {
 	}
 	if !strings.Contains(body, "uid-2") {
 		t.Errorf("the view lacks the pod: %s", body)
+	}
+}
+
+// What was noted of a drain is kept for as long as its pod counts as one that
+// has asked, also if the last word comes late.
+func TestRecordForgetsDrains(t *testing.T) {
+	r := newRecord()
+	for _, uid := range []string{"uid-1", "uid-2"} {
+		r.draining(nodeview.Drain{Pod: nodeview.PodRef{UID: uid}})
+	}
+	r.decided(nil, nil, nodeview.Plan{}, map[string]time.Time{"uid-1": {}})
+	var v nodeview.View
+	if r.fill(&v); len(v.Drains) != 1 || v.Drains[0].Pod.UID != "uid-1" {
+		t.Errorf("drains %+v", v.Drains)
 	}
 }
