@@ -5,12 +5,16 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/internal/succession"
 )
+
+// longTTL is how long an entry may outlive katalog-sync without a word.
+const longTTL = time.Minute
 
 // pods says what the pods that are annotated for katalog-sync will find
 // different with Fairway.
@@ -48,6 +52,11 @@ func (m *migration) pods() Section {
 		}
 		if sidecar := pod.Annotations[annotation.Katalog+"sidecar"]; sidecar != "" {
 			notes.add("Sidecar", "container "+sidecar+" asks katalog-sync's RPC: set drain.katalogPort to its port when katalog-sync has stopped", name)
+		}
+		// The same annotation is Fairway's dead-man, and does no harm there.
+		if ttl, err := time.ParseDuration(pod.Annotations[annotation.Katalog+"service-check-ttl"]); err == nil && ttl > longTTL {
+			notes.add("LongTTL", fmt.Sprintf("what katalog-sync has registered stays passing for %s when katalog-sync has gone, whatever becomes of the pod: "+
+				"take service-check-ttl off the template and let it roll before", ttl), name)
 		}
 		for _, in := range parsed.Instances {
 			if was, ok := listed[succession.EntryID(in.Name, pod.Ref)]; ok {

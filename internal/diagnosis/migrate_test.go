@@ -174,6 +174,9 @@ func TestMigrateFindings(t *testing.T) {
 			"note pod shop/web-0: the gate katalog-sync.wish.com/synced is opened by Fairway only with katalogSync=take-over",
 			"note pod shop/web-0: container sync asks katalog-sync's RPC",
 		}},
+		{"a long TTL", katalogPod("web-0", "service-check-ttl", "1h"), nil, []string{
+			"note pod shop/web-0: what katalog-sync has registered stays passing for 1h0m0s when katalog-sync has gone",
+		}},
 		{"of another cluster", katalogPod("web-1"), nil, []string{
 			"note 1 entry of katalog-sync is of pods that this cluster does not have: of another cluster, or left behind",
 		}},

@@ -104,6 +104,8 @@ func TestTakeOver(t *testing.T) {
 		{"declared to them alone", undeclared, succession.Uncovered, `the pod does not declare service "web" to Fairway`},
 		{"an unknown pod that they know", noPods, succession.Uncovered,
 			"pod shop/web-0 is not on the list, and nothing proves that it is gone"},
+		{"renewed by a TTL that outlives the pod", all(noPods, gone), succession.Superfluous, "the pod is gone: no such pod"},
+		{"renewed after the pod has ended", ended, succession.Superfluous, "the pod has ended"},
 
 		{"expired", expired, succession.Superfluous, "the servers hold fairway_web_shop_web-0_7 as passing"},
 		{"expired, ours not there", all(expired, notAtServers(ours)), succession.Waiting, "the servers do not hold fairway_web_shop_web-0_7 yet"},
@@ -229,8 +231,8 @@ func drawScene(t *rapid.T) succession.Input {
 	return in
 }
 
-// I1, I5: what katalog-sync renews is never removed, nor is anything for a mere
-// absence: of a pod from the list, or of an answer.
+// I1, I5: what katalog-sync renews of a pod that may be there is never removed, nor
+// is anything for a mere absence: of a pod from the list, or of an answer.
 func TestI1SuperfluousNeedsProof(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawScene(t)
@@ -240,7 +242,9 @@ func TestI1SuperfluousNeedsProof(t *testing.T) {
 			}
 			held, ok := in.Servers.Held[ours]
 			switch {
-			case !in.Theirs[0].Expired:
+			case v.Over && (len(in.Pods) > 0 && !in.Pods[0].Ended || len(in.Pods) == 0 && in.Gone[name] == ""):
+				t.Fatalf("the pod may be there, and yet %+v", v)
+			case !in.Theirs[0].Expired && !v.Over:
 				t.Fatalf("renewed, and yet %+v", v)
 			case len(in.Pods) == 0 && in.Gone[name] == "":
 				t.Fatalf("the pod may be there, and yet %+v", v)

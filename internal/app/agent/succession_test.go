@@ -296,7 +296,7 @@ func (s stuck) Observe(context.Context) ([]succession.Entry, error) {
 	return []succession.Entry{s.entry}, nil
 }
 
-func (s stuck) Remove(_ context.Context, id string) error {
+func (s stuck) Remove(_ context.Context, id string, _ bool) error {
 	return fmt.Errorf("%s is renewed, and was to be removed", id)
 }
 
