@@ -148,7 +148,7 @@ func TestMigrateFindings(t *testing.T) {
 			`problem pod shop/web-0: katalog-sync.wish.com/service-port`,
 		}},
 		{"another port", katalogPod("web-0"), func(l *diagnosis.Listed) { l.Instance.Port = 9090 }, []string{
-			"problem pod shop/web-0: service web: katalog-sync gives 198.18.64.1 port 9090, Fairway 198.18.64.1 port 8080",
+			"problem pod shop/web-0: service web: katalog-sync gives port 9090, Fairway 8080",
 		}},
 		{"another health", func() service.Pod {
 			pod := katalogPod("web-0")

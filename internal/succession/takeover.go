@@ -58,7 +58,7 @@ func (e Entry) over(in Input, pods []Pod) (why string, over bool) {
 // there, why, and whether the servers have a say in that.
 func (e Entry) needless(in Input, pods []Pod) (needless bool, why string, asks bool) {
 	if len(pods) == 0 {
-		return false, fmt.Sprintf("pod %s is not on the list, and nothing proves that it is gone", e.Pod), false
+		return false, "its pod is not on the list, and nothing proves that it is gone", false
 	}
 	incomplete := false
 	for _, pod := range pods {
@@ -89,7 +89,7 @@ func (e Entry) replaced(servers Servers, ours service.Instance) (replaced bool, 
 	if !e.Expired {
 		switch {
 		case e.Address != ours.Address || e.Port != ours.Port:
-			return false, fmt.Sprintf("katalog-sync gives %s, Fairway %s", at(e.Address, e.Port), at(ours.Address, ours.Port))
+			return false, e.elsewhere(ours)
 		case rank(e.Health) > rank(ours.Health):
 			return false, fmt.Sprintf("katalog-sync calls it %s, Fairway %s: %s", e.Health, ours.Health, ours.Notes)
 		}
@@ -97,14 +97,13 @@ func (e Entry) replaced(servers Servers, ours service.Instance) (replaced bool, 
 	held, ok := servers.Held[ours.ID]
 	switch {
 	case servers.Unknown != "":
-		return false, "the servers have not said whether they hold " + ours.ID + ": " + servers.Unknown
+		return false, "the servers have not said whether they hold Fairway's entry: " + servers.Unknown
 	case !ok:
-		return false, "the servers do not hold " + ours.ID + " yet"
+		return false, "the servers do not hold Fairway's entry yet"
 	case held.Address != ours.Address || held.Port != ours.Port:
-		return false, fmt.Sprintf("the servers give %s for %s instead of %s",
-			at(held.Address, held.Port), ours.ID, at(ours.Address, ours.Port))
+		return false, "the servers hold Fairway's entry with another address or port, for now"
 	case held.Health != ours.Health:
-		return false, fmt.Sprintf("the servers hold %s as %s, and it should be %s", ours.ID, held.Health, ours.Health)
+		return false, fmt.Sprintf("the servers hold Fairway's entry as %s, and it should be %s", held.Health, ours.Health)
 	}
-	return true, fmt.Sprintf("the servers hold %s as %s", ours.ID, held.Health)
+	return true, fmt.Sprintf("the servers hold Fairway's entry as %s", held.Health)
 }
