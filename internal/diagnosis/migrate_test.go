@@ -148,7 +148,7 @@ func TestMigrateFindings(t *testing.T) {
 			`problem pod shop/web-0: katalog-sync.wish.com/service-port`,
 		}},
 		{"another port", katalogPod("web-0"), func(l *diagnosis.Listed) { l.Instance.Port = 9090 }, []string{
-			"problem pod shop/web-0: service web: katalog-sync gives 198.18.64.1 port 9090, Fairway 198.18.64.1 port 8080",
+			"problem pod shop/web-0: service web: katalog-sync gives port 9090, Fairway 8080",
 		}},
 		{"another health", func() service.Pod {
 			pod := katalogPod("web-0")
@@ -173,6 +173,9 @@ func TestMigrateFindings(t *testing.T) {
 			"problem pod shop/web-0: the gate never opens while service-health keeps service web at warning",
 			"note pod shop/web-0: the gate katalog-sync.wish.com/synced is opened by Fairway only with katalogSync=take-over",
 			"note pod shop/web-0: container sync asks katalog-sync's RPC",
+		}},
+		{"a long TTL", katalogPod("web-0", "service-check-ttl", "1h"), nil, []string{
+			"note pod shop/web-0: what katalog-sync has registered stays passing for 1h0m0s when katalog-sync has gone",
 		}},
 		{"of another cluster", katalogPod("web-1"), nil, []string{
 			"note 1 entry of katalog-sync is of pods that this cluster does not have: of another cluster, or left behind",

@@ -36,6 +36,9 @@ func TestStatus(t *testing.T) {
 		{"own gate is not waited for", with(func(p *service.Pod) {
 			p.Gates = []service.Gate{{Type: service.GateReachable}}
 		}), service.Passing, "containers are ready"},
+		{"katalog-sync's gate is not waited for", with(func(p *service.Pod) {
+			p.Gates = []service.Gate{{Type: service.GateKatalog}}
+		}), service.Passing, "containers are ready"},
 		{"other gate is waited for", with(func(p *service.Pod) {
 			p.Gates = []service.Gate{{Type: service.GateReachable}, {Type: "example.com/lb"}}
 		}), service.Critical, "readiness gate example.com/lb is not open"},

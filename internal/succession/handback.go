@@ -2,8 +2,6 @@ package succession
 
 import (
 	"fmt"
-	"net/netip"
-	"strconv"
 
 	"fairway.dev/fairway/internal/service"
 )
@@ -25,7 +23,7 @@ func HandBack(in Input) []Verdict {
 			entry, ok := theirs[EntryID(instance.Name, pod.Pod)]
 			switch {
 			case !ok:
-				v.Reason = "katalog-sync has not registered " + EntryID(instance.Name, pod.Pod)
+				v.Reason = "katalog-sync has not registered it"
 			case pod.Waits:
 				v.Reason = "the pod waits for a gate that opens on Fairway's entry alone"
 			default:
@@ -42,35 +40,38 @@ func HandBack(in Input) []Verdict {
 func (e Entry) follows(ours service.Instance, in Input) (state State, why string, asks bool) {
 	switch {
 	case e.Expired:
-		return Kept, "nobody renews " + e.ID, false
+		return Kept, "nobody renews katalog-sync's entry", false
 	case e.Address != ours.Address || e.Port != ours.Port:
-		return Kept, fmt.Sprintf("katalog-sync gives %s, Fairway %s", at(e.Address, e.Port), at(ours.Address, ours.Port)), false
+		return Kept, e.elsewhere(ours), false
 	case e.Health == "":
-		return Kept, e.ID + " has no check", false
+		return Kept, "katalog-sync's entry has no check", false
 	case rank(e.Health) < rank(ours.Health):
-		return Kept, fmt.Sprintf("%s is %s, and should be %s", e.ID, e.Health, ours.Health), false
+		return Kept, fmt.Sprintf("katalog-sync's entry is %s, and should be %s", e.Health, ours.Health), false
 	case in.Yielded[ours.ID]:
-		return Yielded, e.ID + " stands in its place", false
+		return Yielded, standsIn, false
 	}
 	held, ok := in.Servers.Held[e.ID]
 	switch {
 	case in.Servers.Unknown != "":
-		return Kept, "the servers have not said whether they hold " + e.ID + ": " + in.Servers.Unknown, true
+		return Kept, "the servers have not said whether they hold katalog-sync's entry: " + in.Servers.Unknown, true
 	case !ok:
-		return Kept, "the servers do not hold " + e.ID + " yet", true
+		return Kept, "the servers do not hold katalog-sync's entry yet", true
 	case held.Address != ours.Address || held.Port != ours.Port:
-		return Kept, fmt.Sprintf("the servers give %s for %s instead of %s",
-			at(held.Address, held.Port), e.ID, at(ours.Address, ours.Port)), true
+		return Kept, "the servers hold katalog-sync's entry with another address or port, for now", true
 	case rank(held.Health) < rank(ours.Health):
-		return Kept, fmt.Sprintf("the servers hold %s as %s, and it should be %s", e.ID, held.Health, ours.Health), true
+		return Kept, fmt.Sprintf("the servers hold katalog-sync's entry as %s, and it should be %s", held.Health, ours.Health), true
 	}
-	return Yielded, e.ID + " stands in its place", true
+	return Yielded, standsIn, true
 }
 
-// at is where clients are sent.
-func at(address netip.Addr, port uint16) string {
-	if !address.IsValid() {
-		return "no address"
+// standsIn is why an entry of ours may leave, for Consul's notes too.
+const standsIn = "katalog-sync's entry stands in its place"
+
+// elsewhere says where else clients are sent than to ours. What many pods share is
+// told of all of them together, so it names an address only if that is what differs.
+func (e Entry) elsewhere(ours service.Instance) string {
+	if e.Address != ours.Address {
+		return fmt.Sprintf("katalog-sync gives address %s, Fairway %s", e.Address, ours.Address)
 	}
-	return address.String() + " port " + strconv.Itoa(int(port))
+	return fmt.Sprintf("katalog-sync gives port %d, Fairway %d", e.Port, ours.Port)
 }

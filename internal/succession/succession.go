@@ -6,16 +6,18 @@
 // its own. So the one that comes can stand beside the one that goes, and what is
 // decided here is only when an entry is superfluous:
 //
-//   - [TakeOver]: an entry of katalog-sync may go when nobody renews it any
-//     more, and Fairway's entry of the same pod and service is at the servers as
-//     it should be, or the pod is proven gone (I1).
+//   - [TakeOver]: an entry of katalog-sync may go when nobody renews it any more,
+//     and Fairway's entry of the same pod and service is at the servers as it
+//     should be; or when its pod is proven gone (I1), as katalog-sync itself would
+//     remove it.
 //   - [HandBack]: an entry of Fairway may go when katalog-sync renews one of the
 //     same pod and service, and the servers give that to clients at least as much
 //     as they should be given it.
 //
 // Neither looks at what the other should do, only at what clients have. Touching
 // entries of katalog-sync is not Fairway's business (I5) unless it was told to be
-// its successor; entries that katalog-sync renews are left alone even then.
+// its successor; what katalog-sync renews of a pod that may be there is left alone
+// even then.
 package succession
 
 import (
@@ -122,7 +124,7 @@ const (
 	Uncovered State = "uncovered"
 	// Waiting: nobody renews it, and it stays until Fairway's is where it should be.
 	Waiting State = "waiting"
-	// Superfluous: nobody renews it, and nobody needs it.
+	// Superfluous: nobody needs it, and nobody renews it or its pod is no more.
 	Superfluous State = "superfluous"
 )
 
@@ -145,6 +147,8 @@ type Verdict struct {
 	Asks bool
 	// Unproven is true if proof that the pod is gone would change the state.
 	Unproven bool
+	// Over is true if the pod has come to its end, whatever keeps the entry alive.
+	Over bool
 }
 
 // rank orders healths by how much clients are given an instance.

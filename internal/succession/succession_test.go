@@ -89,41 +89,45 @@ func TestTakeOver(t *testing.T) {
 		state  succession.State
 		reason string
 	}{
-		{"both in service", all(), succession.Covered, "the servers hold fairway_web_shop_web-0_7 as passing"},
-		{"the servers do not know ours", notAtServers(ours), succession.Uncovered, "the servers do not hold fairway_web_shop_web-0_7 yet"},
+		{"both in service", all(), succession.Covered, "the servers hold Fairway's entry as passing"},
+		{"the servers do not know ours", notAtServers(ours), succession.Uncovered, "the servers do not hold Fairway's entry yet"},
 		{"the servers are away", serversAway, succession.Uncovered,
-			"the servers have not said whether they hold fairway_web_shop_web-0_7: no usable answer from Consul"},
+			"the servers have not said whether they hold Fairway's entry: no usable answer from Consul"},
 		{"ours is critical there", atServers(ours, succession.Standing{Health: service.Critical, Address: here, Port: 8080}), succession.Uncovered,
-			"the servers hold fairway_web_shop_web-0_7 as critical, and it should be passing"},
+			"the servers hold Fairway's entry as critical, and it should be passing"},
 		{"ours has another address there", atServers(ours, succession.Standing{Health: service.Passing, Address: there, Port: 8080}), succession.Uncovered,
-			"the servers give 198.18.64.8 port 8080 for fairway_web_shop_web-0_7 instead of 198.18.64.7 port 8080"},
+			"the servers hold Fairway's entry with another address or port, for now"},
 		{"they see the pod's health otherwise", unready, succession.Uncovered,
 			"katalog-sync calls it passing, Fairway critical: containers are not ready"},
+		{"they have another address", func(in *succession.Input) { in.Theirs[0].Address = there }, succession.Uncovered,
+			"katalog-sync gives address 198.18.64.8, Fairway 198.18.64.7"},
 		{"they have another port", otherPort, succession.Uncovered,
-			"katalog-sync gives 198.18.64.7 port 9090, Fairway 198.18.64.7 port 8080"},
+			"katalog-sync gives port 9090, Fairway 8080"},
 		{"declared to them alone", undeclared, succession.Uncovered, `the pod does not declare service "web" to Fairway`},
 		{"an unknown pod that they know", noPods, succession.Uncovered,
-			"pod shop/web-0 is not on the list, and nothing proves that it is gone"},
+			"its pod is not on the list, and nothing proves that it is gone"},
+		{"renewed by a TTL that outlives the pod", all(noPods, gone), succession.Superfluous, "the pod is gone: no such pod"},
+		{"renewed after the pod has ended", ended, succession.Superfluous, "the pod has ended"},
 
-		{"expired", expired, succession.Superfluous, "the servers hold fairway_web_shop_web-0_7 as passing"},
-		{"expired, ours not there", all(expired, notAtServers(ours)), succession.Waiting, "the servers do not hold fairway_web_shop_web-0_7 yet"},
+		{"expired", expired, succession.Superfluous, "the servers hold Fairway's entry as passing"},
+		{"expired, ours not there", all(expired, notAtServers(ours)), succession.Waiting, "the servers do not hold Fairway's entry yet"},
 		{"expired, the servers are away", all(expired, serversAway), succession.Waiting,
-			"the servers have not said whether they hold fairway_web_shop_web-0_7: no usable answer from Consul"},
+			"the servers have not said whether they hold Fairway's entry: no usable answer from Consul"},
 		{"expired, ours not yet passing there", all(expired, atServers(ours, succession.Standing{Health: service.Critical, Address: here, Port: 8080})),
-			succession.Waiting, "the servers hold fairway_web_shop_web-0_7 as critical, and it should be passing"},
+			succession.Waiting, "the servers hold Fairway's entry as critical, and it should be passing"},
 		{"expired, the pod is not ready and that is known", all(expired, unready,
 			atServers(ours, succession.Standing{Health: service.Critical, Address: here, Port: 8080})),
-			succession.Superfluous, "the servers hold fairway_web_shop_web-0_7 as critical"},
-		{"expired, with another port", all(expired, otherPort), succession.Superfluous, "the servers hold fairway_web_shop_web-0_7 as passing"},
+			succession.Superfluous, "the servers hold Fairway's entry as critical"},
+		{"expired, with another port", all(expired, otherPort), succession.Superfluous, "the servers hold Fairway's entry as passing"},
 		{"expired, undeclared", all(expired, undeclared), succession.Superfluous, `the pod does not declare service "web"`},
 		{"expired, not understood", all(expired, undeclared, incomplete), succession.Waiting,
 			"the pod's annotations are not understood, or it has no address yet"},
 		{"expired, the pod has ended", all(expired, ended), succession.Superfluous, "the pod has ended"},
 		{"expired, the pod is unknown (I1)", all(expired, noPods), succession.Waiting,
-			"pod shop/web-0 is not on the list, and nothing proves that it is gone"},
+			"its pod is not on the list, and nothing proves that it is gone"},
 		{"expired, the pod is gone", all(expired, noPods, gone), succession.Superfluous, "the pod is gone: no such pod"},
 		{"a proof does not count against the list", all(expired, gone, notAtServers(ours)), succession.Waiting,
-			"the servers do not hold fairway_web_shop_web-0_7 yet"},
+			"the servers do not hold Fairway's entry yet"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -164,25 +168,25 @@ func TestHandBack(t *testing.T) {
 		state  succession.State
 		reason string
 	}{
-		{"both in service", all(), succession.Yielded, "katalog-sync_web_shop_web-0 stands in its place"},
+		{"both in service", all(), succession.Yielded, "katalog-sync's entry stands in its place"},
 		{"they have none", func(in *succession.Input) { in.Theirs = nil }, succession.Kept,
-			"katalog-sync has not registered katalog-sync_web_shop_web-0"},
-		{"theirs expired", expired, succession.Kept, "nobody renews katalog-sync_web_shop_web-0"},
-		{"theirs expired since", all(yielded, expired), succession.Kept, "nobody renews katalog-sync_web_shop_web-0"},
-		{"theirs is critical", critical, succession.Kept, "katalog-sync_web_shop_web-0 is critical, and should be passing"},
-		{"theirs has become critical", all(yielded, critical), succession.Kept, "katalog-sync_web_shop_web-0 is critical, and should be passing"},
-		{"theirs has no check", func(in *succession.Input) { in.Theirs[0].Health = "" }, succession.Kept, "katalog-sync_web_shop_web-0 has no check"},
+			"katalog-sync has not registered it"},
+		{"theirs expired", expired, succession.Kept, "nobody renews katalog-sync's entry"},
+		{"theirs expired since", all(yielded, expired), succession.Kept, "nobody renews katalog-sync's entry"},
+		{"theirs is critical", critical, succession.Kept, "katalog-sync's entry is critical, and should be passing"},
+		{"theirs has become critical", all(yielded, critical), succession.Kept, "katalog-sync's entry is critical, and should be passing"},
+		{"theirs has no check", func(in *succession.Input) { in.Theirs[0].Health = "" }, succession.Kept, "katalog-sync's entry has no check"},
 		{"theirs has another port", otherPort, succession.Kept,
-			"katalog-sync gives 198.18.64.7 port 9090, Fairway 198.18.64.7 port 8080"},
-		{"the servers do not know theirs", notAtServers(theirs), succession.Kept, "the servers do not hold katalog-sync_web_shop_web-0 yet"},
+			"katalog-sync gives port 9090, Fairway 8080"},
+		{"the servers do not know theirs", notAtServers(theirs), succession.Kept, "the servers do not hold katalog-sync's entry yet"},
 		{"the servers hold theirs as critical", atServers(theirs, succession.Standing{Health: service.Critical, Address: here, Port: 8080}),
-			succession.Kept, "the servers hold katalog-sync_web_shop_web-0 as critical, and it should be passing"},
+			succession.Kept, "the servers hold katalog-sync's entry as critical, and it should be passing"},
 		{"the servers are away", serversAway, succession.Kept,
-			"the servers have not said whether they hold katalog-sync_web_shop_web-0: no usable answer from Consul"},
-		{"the servers go away later", all(yielded, serversAway), succession.Yielded, "katalog-sync_web_shop_web-0 stands in its place"},
+			"the servers have not said whether they hold katalog-sync's entry: no usable answer from Consul"},
+		{"the servers go away later", all(yielded, serversAway), succession.Yielded, "katalog-sync's entry stands in its place"},
 		{"the pod is not ready, and both know", all(unready, critical,
 			atServers(theirs, succession.Standing{Health: service.Critical, Address: here, Port: 8080})),
-			succession.Yielded, "katalog-sync_web_shop_web-0 stands in its place"},
+			succession.Yielded, "katalog-sync's entry stands in its place"},
 		{"the pod waits for Fairway's gate", waits, succession.Kept, "the pod waits for a gate that opens on Fairway's entry alone"},
 	}
 	for _, tt := range tests {
@@ -229,8 +233,8 @@ func drawScene(t *rapid.T) succession.Input {
 	return in
 }
 
-// I1, I5: what katalog-sync renews is never removed, nor is anything for a mere
-// absence: of a pod from the list, or of an answer.
+// I1, I5: what katalog-sync renews of a pod that may be there is never removed, nor
+// is anything for a mere absence: of a pod from the list, or of an answer.
 func TestI1SuperfluousNeedsProof(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawScene(t)
@@ -240,7 +244,9 @@ func TestI1SuperfluousNeedsProof(t *testing.T) {
 			}
 			held, ok := in.Servers.Held[ours]
 			switch {
-			case !in.Theirs[0].Expired:
+			case v.Over && (len(in.Pods) > 0 && !in.Pods[0].Ended || len(in.Pods) == 0 && in.Gone[name] == ""):
+				t.Fatalf("the pod may be there, and yet %+v", v)
+			case !in.Theirs[0].Expired && !v.Over:
 				t.Fatalf("renewed, and yet %+v", v)
 			case len(in.Pods) == 0 && in.Gone[name] == "":
 				t.Fatalf("the pod may be there, and yet %+v", v)

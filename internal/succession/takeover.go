@@ -2,6 +2,7 @@ package succession
 
 import (
 	"fmt"
+	"slices"
 
 	"fairway.dev/fairway/internal/service"
 )
@@ -23,6 +24,11 @@ func TakeOver(in Input) []Verdict {
 
 func (e Entry) verdict(in Input, pods []Pod) Verdict {
 	v := Verdict{ID: e.ID, Service: e.Service, Pod: e.Pod}
+	if v.Reason, v.Over = e.over(in, pods); v.Over {
+		v.State = Superfluous
+		return v
+	}
+	v.Unproven = len(pods) == 0
 	var needless bool
 	needless, v.Reason, v.Asks = e.needless(in, pods)
 	switch {
@@ -30,7 +36,6 @@ func (e Entry) verdict(in Input, pods []Pod) Verdict {
 		v.State = Superfluous
 	case e.Expired:
 		v.State = Waiting
-		v.Unproven = len(pods) == 0
 	case needless:
 		v.State = Covered
 	default:
@@ -39,22 +44,28 @@ func (e Entry) verdict(in Input, pods []Pod) Verdict {
 	return v
 }
 
-// needless tells whether clients can do without the entry, why, and whether the
-// servers have a say in that. pods are those of its name: two, while one life of
-// a pod ends and another begins.
+// over says what proves that the entry's pod has come to its end. pods are those
+// of its name: two, while one life of a pod ends and another begins.
+func (e Entry) over(in Input, pods []Pod) (why string, over bool) {
+	if len(pods) == 0 {
+		proof, gone := in.Gone[e.Pod]
+		return "the pod is gone: " + proof, gone
+	}
+	return "the pod has ended", !slices.ContainsFunc(pods, func(p Pod) bool { return !p.Ended })
+}
+
+// needless tells whether clients can do without the entry of a pod that may be
+// there, why, and whether the servers have a say in that.
 func (e Entry) needless(in Input, pods []Pod) (needless bool, why string, asks bool) {
 	if len(pods) == 0 {
-		if proof, gone := in.Gone[e.Pod]; gone {
-			return true, "the pod is gone: " + proof, false
-		}
-		return false, fmt.Sprintf("pod %s is not on the list, and nothing proves that it is gone", e.Pod), false
+		return false, "its pod is not on the list, and nothing proves that it is gone", false
 	}
-	ended, incomplete := true, false
+	incomplete := false
 	for _, pod := range pods {
 		if pod.Ended {
 			continue
 		}
-		ended, incomplete = false, incomplete || pod.Incomplete
+		incomplete = incomplete || pod.Incomplete
 		for _, instance := range pod.Instances {
 			if instance.Name == e.Service {
 				needless, why := e.replaced(in.Servers, instance)
@@ -63,8 +74,6 @@ func (e Entry) needless(in Input, pods []Pod) (needless bool, why string, asks b
 		}
 	}
 	switch {
-	case ended:
-		return true, "the pod has ended", false
 	case incomplete:
 		return false, "the pod's annotations are not understood, or it has no address yet", false
 	case e.Expired:
@@ -80,7 +89,7 @@ func (e Entry) replaced(servers Servers, ours service.Instance) (replaced bool, 
 	if !e.Expired {
 		switch {
 		case e.Address != ours.Address || e.Port != ours.Port:
-			return false, fmt.Sprintf("katalog-sync gives %s, Fairway %s", at(e.Address, e.Port), at(ours.Address, ours.Port))
+			return false, e.elsewhere(ours)
 		case rank(e.Health) > rank(ours.Health):
 			return false, fmt.Sprintf("katalog-sync calls it %s, Fairway %s: %s", e.Health, ours.Health, ours.Notes)
 		}
@@ -88,14 +97,13 @@ func (e Entry) replaced(servers Servers, ours service.Instance) (replaced bool, 
 	held, ok := servers.Held[ours.ID]
 	switch {
 	case servers.Unknown != "":
-		return false, "the servers have not said whether they hold " + ours.ID + ": " + servers.Unknown
+		return false, "the servers have not said whether they hold Fairway's entry: " + servers.Unknown
 	case !ok:
-		return false, "the servers do not hold " + ours.ID + " yet"
+		return false, "the servers do not hold Fairway's entry yet"
 	case held.Address != ours.Address || held.Port != ours.Port:
-		return false, fmt.Sprintf("the servers give %s for %s instead of %s",
-			at(held.Address, held.Port), ours.ID, at(ours.Address, ours.Port))
+		return false, "the servers hold Fairway's entry with another address or port, for now"
 	case held.Health != ours.Health:
-		return false, fmt.Sprintf("the servers hold %s as %s, and it should be %s", ours.ID, held.Health, ours.Health)
+		return false, fmt.Sprintf("the servers hold Fairway's entry as %s, and it should be %s", held.Health, ours.Health)
 	}
-	return true, fmt.Sprintf("the servers hold %s as %s", ours.ID, held.Health)
+	return true, fmt.Sprintf("the servers hold Fairway's entry as %s", held.Health)
 }

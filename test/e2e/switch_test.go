@@ -50,7 +50,7 @@ func TestSwitchFromKatalogSyncAndBack(t *testing.T) {
 	onlyOwner(t, app, "fairway", 5)
 
 	step(t, "tell Fairway to hand back", workload.Configure(t.Context(), fleet.lab, workload.ConsulAgents, "katalogSync=hand-back"))
-	fairway.eventually(1, []string{"next: install katalog-sync again"}, "migrate", "katalog-sync", "--back")
+	fairway.eventually(1, []string{"5 pods, such as", "katalog-sync has not registered it", "next: install katalog-sync again"}, "migrate", "katalog-sync", "--back")
 	step(t, "install katalog-sync again", katalog.Start(bounded(t)))
 	waitKatalog(t, "all is handed back", map[string]int{"yielded": 5, "kept": 0})
 	onlyOwner(t, app, "katalog-sync", 5)

@@ -70,9 +70,9 @@ type katalogEntries interface {
 	// Observe returns them. An error means that they are unknown, never that
 	// there are none.
 	Observe(ctx context.Context) ([]succession.Entry, error)
-	// Remove removes one that nobody renews. It returns katalogsync.ErrRenewed if
-	// somebody has begun to again.
-	Remove(ctx context.Context, id string) error
+	// Remove removes one that nobody renews, or whose pod is over. It returns
+	// katalogsync.ErrRenewed if somebody renews that of a pod that is not.
+	Remove(ctx context.Context, id string, over bool) error
 }
 
 // lookup asks the servers for all entries of services on the node.

@@ -179,8 +179,8 @@ func (s *successor) worthAsking(verdicts []succession.Verdict) []string {
 	return slices.Compact(names)
 }
 
-// proveAbsent asks about the pods of entries that nobody renews and whose pods
-// are not on the list, again after longer and longer waits.
+// proveAbsent asks about the pods of entries whose pods are not on the list, again
+// after longer and longer waits.
 func (s *successor) proveAbsent(ctx context.Context, input succession.Input) map[service.PodRef]string {
 	gone := map[service.PodRef]string{}
 	if s.mode != succession.Successor {
@@ -239,7 +239,7 @@ func (s *successor) act(ctx context.Context, verdicts []succession.Verdict, pods
 func (s *successor) remove(ctx context.Context, v succession.Verdict, pods []succession.Pod) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTimeout)
 	defer cancel()
-	err := s.theirs.Remove(ctx, v.ID)
+	err := s.theirs.Remove(ctx, v.ID, v.Over)
 	if errors.Is(err, katalogsync.ErrRenewed) {
 		return // and that is how it will be seen next
 	}
@@ -248,7 +248,7 @@ func (s *successor) remove(ctx context.Context, v succession.Verdict, pods []suc
 		s.log.Warn("an entry of katalog-sync could not be removed; it is tried again", "id", v.ID, "err", err)
 		return
 	}
-	s.log.Info("an entry of katalog-sync was removed: nobody renews it", "id", v.ID, "service", v.Service,
+	s.log.Info("an entry of katalog-sync was removed", "id", v.ID, "service", v.Service,
 		"pod", v.Pod.String(), "reason", v.Reason)
 	if pod, ok := podOf(pods, v.Pod); ok {
 		s.writer.Note(pod, eventTakenOver, fmt.Sprintf("removed what katalog-sync left of service %s: %s", v.Service, v.Reason))

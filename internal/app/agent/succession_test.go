@@ -296,7 +296,7 @@ func (s stuck) Observe(context.Context) ([]succession.Entry, error) {
 	return []succession.Entry{s.entry}, nil
 }
 
-func (s stuck) Remove(_ context.Context, id string) error {
+func (s stuck) Remove(_ context.Context, id string, _ bool) error {
 	return fmt.Errorf("%s is renewed, and was to be removed", id)
 }
 
@@ -336,7 +336,7 @@ func TestI7HandoverThatWaitsSaysSo(t *testing.T) {
 		board.record.fill(&view)
 		want := []nodeview.Handover{{
 			ID: theirs.entry.ID, Service: "web", Pod: nodeview.Ref(theirs.entry.Pod), State: "uncovered",
-			Reason: "the servers do not hold " + service.InstanceID("web", pod.Ref) + " yet",
+			Reason: "the servers do not hold Fairway's entry yet",
 		}}
 		if diff := cmp.Diff(want, view.Succession.Entries, cmpopts.IgnoreFields(nodeview.Handover{}, "Since")); diff != "" {
 			t.Errorf("view (-want +got):\n%s", diff)

@@ -54,3 +54,25 @@ func TestLookup(t *testing.T) {
 		t.Errorf("without servers: %+v", got)
 	}
 }
+
+// KatalogNames finds katalog-sync's services by their IDs, and no others.
+func TestKatalogNames(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, false)
+	token := c.Token(consultest.FairwayRules)
+	client, _ := c.Server.FairwayClient(token)
+	for id, name := range map[string]string{
+		"katalog-sync_web_shop_web-0": "web", "katalog-sync_web_shop_web-1": "web", "katalog-sync_api_shop_api-0": "api",
+		"fairway_web_shop_web-0_uid": "web", "mine": "mine",
+	} {
+		if err := c.Server.API(token).Agent().ServiceRegister(&api.AgentServiceRegistration{
+			ID: id, Name: name, Check: &api.AgentServiceCheck{CheckID: id, TTL: "1h"},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := health.KatalogNames(t.Context(), client)
+	if diff := cmp.Diff([]string{"api", "web"}, got); diff != "" || err != nil {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}

@@ -56,9 +56,9 @@ func (e *Entries) Observe(ctx context.Context) ([]succession.Entry, error) {
 	return entries, nil
 }
 
-// Remove removes an entry that nobody renews. It looks once more before: whoever
-// has come back keeps it.
-func (e *Entries) Remove(ctx context.Context, id string) error {
+// Remove removes an entry that nobody renews, or whose pod is over. It looks once
+// more before: whoever has come back to a pod that is not keeps it.
+func (e *Entries) Remove(ctx context.Context, id string, over bool) error {
 	quoted := strconv.Quote(id)
 	entries, err := e.read(ctx, "ID == "+quoted, "ServiceID == "+quoted)
 	switch {
@@ -66,7 +66,7 @@ func (e *Entries) Remove(ctx context.Context, id string) error {
 		return fmt.Errorf("remove %s: %w", id, err)
 	case len(entries) == 0:
 		return nil // somebody else has removed it
-	case !entries[0].Expired:
+	case !entries[0].Expired && !over:
 		return fmt.Errorf("remove %s: %w", id, ErrRenewed)
 	}
 	err = consul.Classify(e.client.Agent().ServiceDeregisterOpts(id, (&api.QueryOptions{}).WithContext(ctx)))

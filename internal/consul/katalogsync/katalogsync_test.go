@@ -105,15 +105,19 @@ func TestRemove(t *testing.T) {
 	entries := katalogsync.New(client, consul.NewIdentity(client))
 
 	id := register(t, agent, "web-0", "1s", nil)
-	if err := entries.Remove(t.Context(), id); !errors.Is(err, katalogsync.ErrRenewed) {
+	if err := entries.Remove(t.Context(), id, false); !errors.Is(err, katalogsync.ErrRenewed) {
 		t.Errorf("an entry that was just renewed: %v", err)
 	}
-	consultest.Eventually(t, "the entry is removed", func() error { return entries.Remove(t.Context(), id) })
-	if err := entries.Remove(t.Context(), id); err != nil {
+	consultest.Eventually(t, "the entry is removed", func() error { return entries.Remove(t.Context(), id, false) })
+	if err := entries.Remove(t.Context(), id, false); err != nil {
 		t.Errorf("an entry that is gone: %v", err)
 	}
+	over := register(t, agent, "web-2", "1h", nil)
+	if err := entries.Remove(t.Context(), over, true); err != nil {
+		t.Errorf("an entry of a pod that is over: %v", err)
+	}
 	foreign := register(t, agent, "web-1", "1s", func(d *api.AgentServiceRegistration) { d.Meta = nil })
-	if err := entries.Remove(t.Context(), foreign); err != nil {
+	if err := entries.Remove(t.Context(), foreign, true); err != nil {
 		t.Error(err)
 	}
 	services, err := agent.Services()
