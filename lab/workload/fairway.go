@@ -37,7 +37,7 @@ const (
 	ConsulServers Registry = "catalog" // the servers; client agents, if there are any, stand idle
 )
 
-// String, Set and Type make a Registry the value of a flag.
+// String makes a Registry, with Set and Type, the value of a flag.
 func (r *Registry) String() string { return string(*r) }
 
 // Set takes the value of a flag.
