@@ -87,6 +87,8 @@ The first two are measured in a rolling update that makes a pod ready, and ends
 the one that it replaces, every 200 ms, and in a burst: all pods end at once, then
 all new ones become ready at once.
 
+Ten pods are one app, whose two services each pod is an instance of.
+
 Pods are objects of the API server to which the bench gives a status, as a kubelet
 would. With up to 30 pods there is one more row, with real containers. There the
 two cores also run kubelet, containerd and the app, and the agent hears of the pods

@@ -17,10 +17,10 @@ import (
 
 // emptyConsul removes all that an agent has registered, and returns when the
 // leading server has none of it.
-func (b *agentBench) emptyConsul(ctx context.Context) error {
+func (b *agentBench) emptyConsul(ctx context.Context, fleet fleet) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	server, err := timeline.Leader(ctx, b.lab.ConsulServers())
+	server, err := timeline.Leader(ctx, b.servers)
 	if err != nil {
 		return err
 	}
@@ -44,20 +44,28 @@ func (b *agentBench) emptyConsul(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, name := range benchServices {
-		var index uint64
-		for {
-			entries, meta, err := server.Health().Service(name, "", false, (&api.QueryOptions{WaitIndex: index, RequireConsistent: true}).WithContext(ctx))
-			if err != nil {
-				return fmt.Errorf("wait until Consul is empty: %w", err)
+	for _, app := range fleet.apps() {
+		for _, name := range servicesOf(app) {
+			if err := awaitNone(ctx, server, name); err != nil {
+				return err
 			}
-			if len(entries) == 0 {
-				break
-			}
-			index = meta.LastIndex
 		}
 	}
 	return nil
+}
+
+// awaitNone waits until the server has no instance of a service.
+func awaitNone(ctx context.Context, server *api.Client, name string) error {
+	for index := uint64(0); ; {
+		entries, meta, err := server.Health().Service(name, "", false, (&api.QueryOptions{WaitIndex: index, RequireConsistent: true}).WithContext(ctx))
+		if err != nil {
+			return fmt.Errorf("wait until Consul has no %s: %w", name, err)
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		index = meta.LastIndex
+	}
 }
 
 // logged is what the leading Consul server wrote to its log.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	"k8s.io/client-go/kubernetes"
 
 	"fairway.dev/fairway/internal/app/agent"
@@ -16,6 +17,7 @@ import (
 	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/images"
 	"fairway.dev/fairway/lab/timeline"
+	"fairway.dev/fairway/lab/workload"
 )
 
 const (
@@ -41,6 +43,7 @@ type agentBench struct {
 	lab     *cluster.Cluster
 	kube    kubernetes.Interface
 	node    string
+	servers []*api.Client     // one for each Consul server, for all who ask
 	program string            // path of the agent's binary
 	tokens  map[string]string // files with the Consul token, by registry
 }
@@ -57,7 +60,7 @@ func newAgentBench(ctx context.Context, lab *cluster.Cluster) (*agentBench, erro
 	if err := lab.LoadImage(ctx, set.Sample); err != nil {
 		return nil, err
 	}
-	b := &agentBench{lab: lab, kube: kube, node: lab.Nodes()[0]}
+	b := &agentBench{lab: lab, kube: kube, node: lab.Nodes()[0], servers: lab.ConsulServers()}
 	if b.program, err = buildAgent(ctx); err != nil {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ type fleet interface {
 	// burst ends all pods at once, then makes as many anew at once.
 	burst(ctx context.Context, w *witness) error
 	remove(ctx context.Context) error
-	selector() string
+	apps() []workload.App
 }
 
 func (b *agentBench) fleet(s rowSpec) (f fleet, kind string, rounds int) {
@@ -115,7 +118,7 @@ func (b *agentBench) fleet(s rowSpec) (f fleet, kind string, rounds int) {
 // measure measures one row. alone is what Consul writes by itself.
 func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row agentRow, err error) {
 	fleet, kind, rounds := b.fleet(s)
-	row = agentRow{Registry: s.registry, Pods: s.pods, ServicesPerPod: len(benchServices), PodsAre: kind, Load: loadAverage()}
+	row = agentRow{Registry: s.registry, Pods: s.pods, ServicesPerPod: servicesPerPod, PodsAre: kind, Load: loadAverage()}
 	say := func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%s, %d %s: %s\n", s.registry, s.pods, kind, fmt.Sprintf(format, args...))
 	}
@@ -144,7 +147,10 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 	if err != nil {
 		return row, err
 	}
-	defer func() { err = errors.Join(err, process.stop(), b.emptyConsul(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, process.stop(), b.emptyConsul(context.WithoutCancel(ctx), fleet)) }()
+	if err := pause(ctx, settleFor); err != nil {
+		return row, err
+	}
 	say("cold starts %v ms; %d rolling updates", row.ColdStarts, rounds)
 	update, err := b.rounds(ctx, fleet, rounds, fleet.update)
 	if err != nil {
@@ -185,14 +191,14 @@ func (b *agentBench) startCold(ctx context.Context, s rowSpec, fleet fleet, row 
 func (b *agentBench) coldStart(ctx context.Context, s rowSpec, fleet fleet) (*agentProcess, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	if err := b.emptyConsul(ctx); err != nil {
+	if err := b.emptyConsul(ctx, fleet); err != nil {
 		return nil, 0, err
 	}
 	uids, err := fleet.uids(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	w, err := follow(ctx, b.lab, b.kube, benchNamespace, fleet.selector(), benchServices)
+	w, err := follow(ctx, b.kube, b.servers, fleet.apps())
 	if err != nil {
 		return nil, 0, err
 	}
@@ -221,7 +227,7 @@ func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(con
 		round, err := func() ([]timeline.Pod, error) {
 			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 			defer cancel()
-			w, err := follow(ctx, b.lab, b.kube, benchNamespace, fleet.selector(), benchServices)
+			w, err := follow(ctx, b.kube, b.servers, fleet.apps())
 			if err != nil {
 				return nil, err
 			}
@@ -244,7 +250,7 @@ func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(con
 }
 
 // settleFor is how long after the last change the agent may still compare what
-// the servers hold.
+// the servers hold, and a Consul client agent tell them.
 const settleFor = 5 * time.Second
 
 // rest watches the process while nothing happens.

@@ -25,10 +25,10 @@ type containers struct {
 }
 
 func newContainers(kube kubernetes.Interface, pods int) *containers {
-	return &containers{kube: kube, app: benchApp(pods)}
+	return &containers{kube: kube, app: benchApp(0, pods)}
 }
 
-func (c *containers) selector() string { return c.app.Selector() }
+func (c *containers) apps() []workload.App { return []workload.App{c.app} }
 
 func (c *containers) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -52,7 +52,7 @@ func (c *containers) start(ctx context.Context) error {
 
 // ready counts the pods whose containers are ready.
 func (c *containers) ready(ctx context.Context) (n int, err error) {
-	pods, err := c.kube.CoreV1().Pods(c.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.selector()})
+	pods, err := c.kube.CoreV1().Pods(c.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.app.Selector()})
 	if err != nil {
 		return 0, err
 	}
@@ -65,7 +65,7 @@ func (c *containers) ready(ctx context.Context) (n int, err error) {
 }
 
 func (c *containers) uids(ctx context.Context) ([]string, error) {
-	pods, err := c.kube.CoreV1().Pods(c.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.selector()})
+	pods, err := c.kube.CoreV1().Pods(c.app.Namespace).List(ctx, metav1.ListOptions{LabelSelector: c.app.Selector()})
 	if err != nil {
 		return nil, err
 	}

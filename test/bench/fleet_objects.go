@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,31 +31,46 @@ const (
 	atOnce = 16
 )
 
-// benchServices are the services of each pod.
-var benchServices = []string{"bench-a", "bench-b"}
+// podsPerApp is how many pods of one app stand on a node at the most. A service
+// with all pods of a node as its instances is rare, and who follows it would
+// mostly wait for its own reading.
+const podsPerApp = 10
 
-// benchApp is the app whose pods are measured.
-func benchApp(pods int) workload.App {
-	return workload.App{
-		Namespace: benchNamespace, Name: "bench", Replicas: int32(pods), LeaveSeconds: 2,
-		Annotations: map[string]string{"fairway.dev/service-names": benchServices[0] + "," + benchServices[1]},
+// benchApp is one of the apps whose pods are measured. Its pods are instances of
+// two services.
+func benchApp(number, pods int) workload.App {
+	app := workload.App{
+		Namespace: benchNamespace, Name: fmt.Sprintf("bench-%d", number), Replicas: int32(pods), LeaveSeconds: 2,
+		Annotations: map[string]string{},
 	}
+	app.Annotations["fairway.dev/service-names"] = strings.Join(servicesOf(app), ",")
+	return app
 }
+
+// servicesPerPod is how many services servicesOf names.
+const servicesPerPod = 2
+
+// servicesOf are the services of an app's pods.
+func servicesOf(app workload.App) []string { return []string{app.Name + "-a", app.Name + "-b"} }
 
 // objects are pods that exist at the API server alone. What a kubelet would say
 // of them, the bench says.
 type objects struct {
 	kube kubernetes.Interface
-	app  workload.App
+	all  []workload.App
 	made int
-	pods []*corev1.Pod
+	pods []*corev1.Pod // in the order of their making
 }
 
 func newObjects(kube kubernetes.Interface, pods int) *objects {
-	return &objects{kube: kube, app: benchApp(pods)}
+	o := &objects{kube: kube, pods: make([]*corev1.Pod, pods)}
+	for first := 0; first < pods; first += podsPerApp {
+		o.all = append(o.all, benchApp(len(o.all), min(podsPerApp, pods-first)))
+	}
+	return o
 }
 
-func (o *objects) selector() string { return o.app.Selector() }
+func (o *objects) apps() []workload.App { return o.all }
 
 func (o *objects) uids(context.Context) ([]string, error) {
 	var uids []string
@@ -76,7 +92,7 @@ func (o *objects) start(ctx context.Context) error {
 // makeAll makes as many pods as there should be. Their containers run, and are
 // not ready yet.
 func (o *objects) makeAll(ctx context.Context) ([]*corev1.Pod, error) {
-	pods := make([]*corev1.Pod, o.app.Replicas)
+	pods := make([]*corev1.Pod, len(o.pods))
 	for i := range pods {
 		pods[i] = o.next()
 	}
@@ -85,9 +101,10 @@ func (o *objects) makeAll(ctx context.Context) ([]*corev1.Pod, error) {
 
 // next is a pod that does not exist yet.
 func (o *objects) next() *corev1.Pod {
-	template := o.app.Deployment().Spec.Template
+	app := o.all[o.made%len(o.all)]
+	template := app.Deployment().Spec.Template
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	pod.Namespace, pod.Name = o.app.Namespace, fmt.Sprintf("%s-%d", o.app.Name, o.made)
+	pod.Namespace, pod.Name = app.Namespace, fmt.Sprintf("%s-%d", app.Name, o.made)
 	pod.Spec.NodeName = objectsNode
 	pod.Status.PodIP = netip.AddrFrom4([4]byte{198, 18, byte(128 + o.made>>8%128), byte(o.made)}).String()
 	o.made++
@@ -217,9 +234,7 @@ func (o *objects) burst(ctx context.Context, w *witness) error {
 }
 
 func (o *objects) remove(ctx context.Context) error {
-	err := each(o.pods, func(pod *corev1.Pod) error { return o.vanish(ctx, pod) })
-	o.pods = nil
-	return err
+	return each(o.pods, func(pod *corev1.Pod) error { return o.vanish(ctx, pod) })
 }
 
 // each does something to all pods, several at a time.

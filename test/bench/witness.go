@@ -7,10 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
-	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/timeline"
+	"fairway.dev/fairway/lab/workload"
 )
 
 // witness follows pods that are instances of several services. A pod passes
@@ -18,7 +20,7 @@ import (
 // for none.
 type witness struct {
 	began     time.Time
-	recorders []*timeline.Recorder // one for each service
+	recorders [][]*timeline.Recorder // by app, one for each of its services
 	stop      context.CancelFunc
 
 	mu      sync.Mutex
@@ -32,30 +34,41 @@ type arrival struct {
 	stage timeline.Stage
 }
 
-// follow makes a witness that sees all that happens after it returns.
-func follow(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface, namespace, selector string, services []string) (*witness, error) {
+// follow makes a witness that sees all that happens to the apps' pods after it
+// returns.
+func follow(ctx context.Context, kube kubernetes.Interface, servers []*api.Client, apps []workload.App) (*witness, error) {
 	ctx, stop := context.WithCancel(ctx)
-	w := &witness{stop: stop, reached: map[arrival]int{}, waiting: map[arrival]chan struct{}{}}
-	for _, name := range services {
-		r, err := timeline.Follow(ctx, timeline.Options{
-			Kube: kube, Consul: lab.ConsulServers(), Namespace: namespace, Selector: selector, Service: name,
-			OnStage: func(c timeline.Change) { w.note(arrival{c.Pod.UID, c.Stage}, len(services)) },
+	w := &witness{stop: stop, recorders: make([][]*timeline.Recorder, len(apps)), reached: map[arrival]int{}, waiting: map[arrival]chan struct{}{}}
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i, app := range apps {
+		group.Go(func() error {
+			for _, name := range servicesOf(app) {
+				r, err := timeline.Follow(ctx, timeline.Options{
+					Kube: kube, Consul: servers, Namespace: app.Namespace, Selector: app.Selector(), Service: name,
+					OnStage: func(c timeline.Change) { w.note(arrival{c.Pod.UID, c.Stage}) },
+				})
+				if err != nil {
+					return err
+				}
+				w.recorders[i] = append(w.recorders[i], r)
+			}
+			return nil
 		})
-		if err != nil {
-			stop()
-			return nil, err
-		}
-		w.recorders = append(w.recorders, r)
+	}
+	if err := group.Wait(); err != nil {
+		stop()
+		return nil, err
 	}
 	w.began = time.Now()
 	return w, nil
 }
 
-func (w *witness) note(a arrival, services int) {
+func (w *witness) note(a arrival) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reached[a]++
-	if w.reached[a] == services {
+	if w.reached[a] == servicesPerPod {
 		close(w.channel(a))
 	}
 }
@@ -85,17 +98,32 @@ func (w *witness) await(ctx context.Context, stage timeline.Stage, uids ...strin
 	return nil
 }
 
-// until waits for something that the API server shows of the pods.
+// until waits for something that the API server shows of the pods of the only
+// app.
 func (w *witness) until(ctx context.Context, what string, cond func([]timeline.Pod) bool) error {
-	return w.recorders[0].Wait(ctx, what, cond)
+	return w.recorders[0][0].Wait(ctx, what, cond)
 }
 
-// pods are the timelines of the pods, with the later of the times at which
-// their services reached a stage. Of pods that were there before the witness,
-// the stages that it cannot have seen are left out.
+// pods are the timelines of all pods, with the later of the times at which their
+// services reached a stage. Of pods that were there before the witness, the
+// stages that it cannot have seen are left out.
 func (w *witness) pods() []timeline.Pod {
-	pods := w.recorders[0].Pods()
-	for _, r := range w.recorders[1:] {
+	var pods []timeline.Pod
+	for _, recorders := range w.recorders {
+		pods = append(pods, joined(recorders)...)
+	}
+	for i := range pods {
+		if pods[i].At[timeline.Created].Before(w.began) {
+			pods[i].At[timeline.ContainersReady] = time.Time{}
+		}
+	}
+	return pods
+}
+
+// joined are the pods of one app.
+func joined(recorders []*timeline.Recorder) []timeline.Pod {
+	pods := recorders[0].Pods()
+	for _, r := range recorders[1:] {
 		others := map[string]timeline.Pod{}
 		for _, p := range r.Pods() {
 			others[p.UID] = p
@@ -106,11 +134,6 @@ func (w *witness) pods() []timeline.Pod {
 			for _, stage := range []timeline.Stage{timeline.Passing, timeline.Out} {
 				pods[i].At[stage] = later(pods[i].At[stage], other.At[stage])
 			}
-		}
-	}
-	for i := range pods {
-		if pods[i].At[timeline.Created].Before(w.began) {
-			pods[i].At[timeline.ContainersReady] = time.Time{}
 		}
 	}
 	return pods
