@@ -244,10 +244,18 @@ func (w *why) pod() Section {
 	s.add(OK, "ContainersReady", "", "containers are ready%s", forHow(w.Now, pod.ContainersReadySince))
 	for _, g := range pod.Gates {
 		if g.Type != service.GateReachable && !g.Open {
-			s.add(Problem, "WaitingForOtherGates", "ask the owner of the readiness gate "+g.Type, "the readiness gate %s is not open", g.Type)
+			s.add(Problem, "WaitingForOtherGates", ownerOf(g.Type), "the readiness gate %s is not open", g.Type)
 		}
 	}
 	return s
+}
+
+// ownerOf is who to ask about a readiness gate that is not Fairway's.
+func ownerOf(gate string) string {
+	if gate == service.GateKatalog {
+		return "see why katalog-sync does not open it; Fairway does with katalogSync=take-over (docs/migrate-katalog-sync.md)"
+	}
+	return "ask the owner of the readiness gate " + gate
 }
 
 // gate is Fairway's readiness gate.

@@ -184,6 +184,13 @@ func TestWhy(t *testing.T) {
 			})
 			f.Listings[0].Entries[0] = hide(f.Listings[0].Entries[0], "its own check is critical")
 		}, diagnosis.NotFound, bad, []string{"next: ask the owner of the readiness gate example.com/lb"}},
+		"katalog-sync's gate": {func(f *diagnosis.PodFacts) {
+			change(f, func(p *service.Pod) {
+				shut(gate.WaitingForOtherGates)(p)
+				p.Gates = append(p.Gates, service.Gate{Type: service.GateKatalog})
+			})
+			f.Listings[0].Entries[0] = hide(f.Listings[0].Entries[0], "its own check is critical")
+		}, diagnosis.NotFound, bad, []string{"next: see why katalog-sync does not open it"}},
 		"not ready and still given": {func(f *diagnosis.PodFacts) {
 			change(f, func(p *service.Pod) { p.ContainersReady = false })
 		}, diagnosis.Found, bad, []string{"still given to clients, and should not be: containers are not ready"}},
