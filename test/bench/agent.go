@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -126,6 +127,11 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		for _, file := range b.tokens {
+			_ = os.RemoveAll(filepath.Dir(file))
+		}
+	}()
 	result := agentResult{Bench: "agent", Missed: []string{}}
 	idle := o.restFor(slices.Max(o.pods))
 	if slices.Contains(o.pods, promisedPods) {

@@ -124,9 +124,9 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 	}
 	if !s.containers {
 		// Without it nobody else changes the pods, which no kubelet knows.
-		undo, err := b.lab.Stop(ctx, "cp/kube-controller-manager")
-		if err != nil {
-			return row, err
+		undo, stopErr := b.lab.Stop(ctx, "cp/kube-controller-manager")
+		if stopErr != nil {
+			return row, stopErr
 		}
 		defer func() { err = errors.Join(err, undo(context.WithoutCancel(ctx))) }()
 	}
@@ -138,7 +138,7 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 		return row, err
 	}
 	say("floor %s ms; starting the pods", row.Floor)
-	if err := fleet.start(ctx); err != nil {
+	if err = fleet.start(ctx); err != nil {
 		return row, err
 	}
 	defer func() { err = errors.Join(err, fleet.remove(context.WithoutCancel(ctx))) }()
@@ -162,7 +162,8 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 		return row, err
 	}
 	say("ready to passing %s ms, terminating to out %s ms; at rest for %s", row.Burst.ReadyToPassing, row.Burst.TerminatingToOut, s.rest)
-	return row, b.rest(ctx, s, process, &row, alone)
+	err = b.rest(ctx, s, process, &row, alone)
+	return row, err
 }
 
 // startCold times the start of the agent with Consul empty, several times. The
