@@ -122,7 +122,7 @@ func (m *migration) entries() Section {
 		if !begun {
 			would = "would be"
 		}
-		s.add(OK, "Entries", "", "%d %s %s: %s", counts[state], would, state, meaning[succession.State(state)])
+		s.add(OK, "Entries", "", "%d %s %s: %s", counts[state], would, state, meaning(succession.State(state)))
 	}
 	grouped := groups{}
 	for _, entry := range m.shown {
@@ -135,13 +135,22 @@ func (m *migration) entries() Section {
 }
 
 // meaning is what a state says, for people.
-var meaning = map[succession.State]string{
-	succession.Covered:     "katalog-sync renews it, and Fairway's stands beside it",
-	succession.Uncovered:   "clients would lose it with katalog-sync",
-	succession.Waiting:     "nobody renews it, and Fairway's is not in its place yet",
-	succession.Superfluous: "nobody renews it, and Fairway removes it",
-	succession.Yielded:     "katalog-sync's stands in its place",
-	succession.Kept:        "katalog-sync's does not stand in its place yet",
+func meaning(state succession.State) string {
+	switch state {
+	case succession.Covered:
+		return "katalog-sync renews it, and Fairway's stands beside it"
+	case succession.Uncovered:
+		return "clients would lose it with katalog-sync"
+	case succession.Waiting:
+		return "nobody renews it, and Fairway's is not in its place yet"
+	case succession.Superfluous:
+		return "nobody needs it, and Fairway removes it"
+	case succession.Yielded:
+		return "katalog-sync's stands in its place"
+	case succession.Kept:
+		return "katalog-sync's does not stand in its place yet"
+	}
+	return "not known to this version"
 }
 
 // ask takes over what the agents say.

@@ -18,13 +18,8 @@ func Decide(in Input) Plan {
 	}
 	for _, pod := range in.Pods {
 		d.pods[pod.Pod.UID] = pod
-		if _, gone := in.Gone[pod.Pod.UID]; gone || pod.Ended {
-			continue
-		}
-		for _, instance := range pod.Instances {
-			if in.Yielded[instance.ID] == "" {
-				d.wanted[instance.ID] = wish{instance: instance, pod: pod}
-			}
+		if _, gone := in.Gone[pod.Pod.UID]; !gone && !pod.Ended {
+			d.want(pod)
 		}
 	}
 
@@ -102,6 +97,15 @@ type decision struct {
 	wanted  map[string]wish           // by instance ID; what has an entry is taken out
 	serving map[string]service.Health // of our own entries that are as wanted but perhaps for this, by instance ID
 	plan    Plan
+}
+
+// want notes what a pod asks for, but for what is another registrar's.
+func (d *decision) want(pod PodState) {
+	for _, instance := range pod.Instances {
+		if d.in.Yielded[instance.ID] == "" {
+			d.wanted[instance.ID] = wish{instance: instance, pod: pod}
+		}
+	}
 }
 
 func (d *decision) op(kind Kind, instance service.Instance, reason string) {

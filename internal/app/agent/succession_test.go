@@ -36,7 +36,7 @@ type katalog struct {
 	stop func()
 }
 
-func (w *world) katalogSync(health string, pods ...service.Pod) *katalog {
+func (w *world) katalogSync(pods ...service.Pod) *katalog {
 	w.t.Helper()
 	agent := w.consul.Node().API(w.token).Agent()
 	ids := make([]string, 0, len(pods))
@@ -49,7 +49,7 @@ func (w *world) katalogSync(health string, pods ...service.Pod) *katalog {
 				"external-source": "kubernetes", "external-sync-source": "katalog-sync", "external-k8s-link": pod.Ref.String(),
 				service.MetaNamespace: pod.Ref.Namespace, service.MetaPod: pod.Ref.Name,
 			},
-			Check: &api.AgentServiceCheck{CheckID: id, TTL: katalogTTL.String(), Status: health},
+			Check: &api.AgentServiceCheck{CheckID: id, TTL: katalogTTL.String(), Status: api.HealthPassing},
 		}); err != nil {
 			w.t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func (w *world) katalogSync(health string, pods ...service.Pod) *katalog {
 		defer close(done)
 		for ctx.Err() == nil {
 			for _, id := range ids {
-				if err := agent.UpdateTTL(id, "{}", health); err != nil && ctx.Err() == nil {
+				if err := agent.UpdateTTL(id, "{}", api.HealthPassing); err != nil && ctx.Err() == nil {
 					w.t.Errorf("katalog-sync cannot renew %s: %v", id, err)
 				}
 			}
@@ -160,7 +160,7 @@ func TestSwitchAndBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	one, two := katalogPod(1), katalogPod(2)
-	old := w.katalogSync(api.HealthPassing, one, two)
+	old := w.katalogSync(one, two)
 	w.eventuallyPassing("katalog-sync web-1", "katalog-sync web-2")
 	stop := w.neverMissing("web-1", "web-2")
 	w.kube.set(one, two)
@@ -183,7 +183,7 @@ func TestSwitchAndBack(t *testing.T) {
 	w.katalogMode = succession.Predecessor
 	w.start()
 	w.eventuallyPassing("fairway web-1", "fairway web-2")
-	again := w.katalogSync(api.HealthPassing, one, two)
+	again := w.katalogSync(one, two)
 	consultest.Eventually(t, "nothing of Fairway is left", func() error { return w.onlyOf("katalog-sync") })
 	w.eventuallyMetric(katalogState(succession.Yielded), 2)
 	// A restart changes nothing (I2), and what katalog-sync loses Fairway has again.
@@ -227,7 +227,7 @@ func TestI5KatalogSyncIsLeftAlone(t *testing.T) {
 	w := newWorld(t)
 	pod := katalogPod(1)
 	pod.Gates[0].Open = false
-	w.katalogSync(api.HealthPassing, pod).stop()
+	w.katalogSync(pod).stop()
 	w.kube.set(pod)
 	w.start()
 	w.eventuallyPassing("fairway web-1") // and katalog-sync's has expired
@@ -253,16 +253,17 @@ func TestI1KatalogEntryOfUnknownPod(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.kube.change(func() { w.kube.apiDown = true })
-	w.katalogSync(api.HealthPassing, katalogPod(1)).stop()
+	w.katalogSync(katalogPod(1)).stop()
 	w.katalogMode = succession.Successor
 	w.start()
 	w.eventuallyMetric(katalogState(succession.Waiting), 1)
 	w.kube.change(func() { w.kube.apiDown = false })
 	consultest.Eventually(t, "the entry is removed", func() error {
-		if entries, _, err := w.consul.Management().Catalog().Service("web", "", nil); err != nil || len(entries) != 0 {
-			return fmt.Errorf("%v, %v", entries, err)
+		entries, _, err := w.consul.Management().Catalog().Service("web", "", nil)
+		if err == nil && len(entries) > 0 {
+			err = fmt.Errorf("there are %d entries", len(entries))
 		}
-		return nil
+		return err
 	})
 }
 

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 
 	"golang.org/x/sync/errgroup"
@@ -33,9 +34,7 @@ func (p *Prover) Lookup(ctx context.Context, services []string) succession.Serve
 	}
 	held := map[string]succession.Standing{}
 	for _, standings := range found {
-		for id, standing := range standings {
-			held[id] = standing
-		}
+		maps.Copy(held, standings)
 	}
 	return succession.Servers{Held: held}
 }

@@ -27,8 +27,7 @@ import (
 	"fairway.dev/fairway/internal/succession"
 )
 
-// ErrRenewed: katalog-sync has renewed the entry, or changed it, since it was
-// read.
+// ErrRenewed means that katalog-sync has renewed the entry since it was read.
 var ErrRenewed = errors.New("katalog-sync has renewed the entry meanwhile")
 
 // Entries are katalog-sync's in one Consul agent.
