@@ -46,7 +46,8 @@ func TestClientConfirms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			gone, why, err := Confirm(t.Context(), client, ref)
+			found, why, err := Confirm(t.Context(), client, ref)
+			gone := err == nil && found == nil
 			if err != nil || gone != c.gone {
 				t.Errorf("gone %v because %q, error %v; want %v", gone, why, err, c.gone)
 			}
