@@ -31,6 +31,7 @@ func TestI1AnotherClustersAPIRemovesNothing(t *testing.T) {
 	}
 	t.Cleanup(func() { undone(t, back) })
 	undo := apiFault(t, "elsewhere")
+	waitBelieved(t, node, "elsewhere")
 	waitFrozen(t, node, true)
 	waitLoad(t, client, 300)
 	unchanged(t, app, before)

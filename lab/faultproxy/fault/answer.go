@@ -31,13 +31,25 @@ func answer(w http.ResponseWriter, r *http.Request, mode Mode) {
 	case Empty:
 		answerEmpty(w, r, asked)
 	case Elsewhere:
-		if _, known := asked.kind(); known && asked.name != "" && !asked.kubelet {
-			refuse(w, asked, apierrors.NewNotFound(asked.groupResource(), asked.name))
-			return
-		}
-		answerEmpty(w, r, asked)
+		answerElsewhere(w, r, asked)
 	default:
 		refuse(w, asked, apierrors.NewInternalError(errInjected))
+	}
+}
+
+// answerElsewhere answers as the API server of another cluster, which knows
+// neither the objects nor the resource versions of this one.
+func answerElsewhere(w http.ResponseWriter, r *http.Request, asked request) {
+	query := r.URL.Query()
+	initial, _ := strconv.ParseBool(query.Get("sendInitialEvents"))
+	_, known := asked.kind()
+	switch {
+	case known && asked.name != "" && !asked.kubelet:
+		refuse(w, asked, apierrors.NewNotFound(asked.groupResource(), asked.name))
+	case asked.watch && !initial && len(query.Get("resourceVersion")) > 1:
+		refuse(w, asked, apierrors.NewResourceExpired("too old resource version: "+query.Get("resourceVersion")))
+	default:
+		answerEmpty(w, r, asked)
 	}
 }
 

@@ -84,6 +84,7 @@ func TestAnswers(t *testing.T) {
 		{Empty, "/healthz", 500, nil},
 		{Elsewhere, pods, 200, []string{`"kind":"PodList"`, `"items":[]`}},
 		{Elsewhere, pod, 404, []string{`"reason":"NotFound"`, `"name":"web-0"`, `"kind":"pods"`}},
+		{Elsewhere, pods + "&watch=true&resourceVersion=4711", 410, []string{`"reason":"Expired"`}},
 		{Elsewhere, kubelet, 200, []string{`"kind":"PodList"`, `"items":null`}},
 		{Elsewhere, "/healthz", 500, nil},
 	} {
