@@ -27,7 +27,8 @@ const (
 // counted and never frozen: there the pod itself says so.
 //
 // Up to two removals within a minute pass in any case, and so do those up to a
-// share of the instances in service, of the node and of each service on it.
+// share of the instances in service, of the node and of each service on it. What
+// is held for the lack of proof counts as if it were to be removed.
 // Others are frozen, one by one, until it is proven anew that they are right;
 // see [Evidence].
 //
@@ -91,7 +92,7 @@ func (b Breaker) Restrain(plan Plan, in Input, evidence Evidence) (Plan, Breaker
 			doubted = append(doubted, op)
 		}
 	}
-	masses := next.masses(doubted, in, evidence.MaxShare)
+	masses := next.masses(doubted, plan.Held, in, evidence.MaxShare)
 	for _, op := range doubted {
 		id := op.Instance.ID
 		since, wasFrozen := b.frozen[id]
@@ -116,8 +117,10 @@ func (b Breaker) Restrain(plan Plan, in Input, evidence Evidence) (Plan, Breaker
 	return plan, next
 }
 
-// masses says, by service name, of what too many would be removed.
-func (b Breaker) masses(doubted []Op, in Input, maxShare float64) map[string][]string {
+// masses says, by service name, of what too many would be removed. What is held
+// for the lack of proof counts: it is about to be proven by whoever has proven
+// the rest, one after the other.
+func (b Breaker) masses(doubted []Op, held []Held, in Input, maxShare float64) map[string][]string {
 	type count struct{ removed, all map[string]bool }
 	node := count{map[string]bool{}, map[string]bool{}}
 	services := map[string]count{}
@@ -143,12 +146,17 @@ func (b Breaker) masses(doubted []Op, in Input, maxShare float64) map[string][]s
 	for _, op := range doubted {
 		note(op.Instance.ID, op.Instance.Name, true)
 	}
+	for _, h := range held {
+		if h.Entry.inService() {
+			note(h.Entry.Instance.ID, h.Entry.Instance.Name, true)
+		}
+	}
 
 	masses := map[string][]string{}
 	for name, s := range services {
 		for of, c := range map[string]count{fmt.Sprintf(" of service %q", name): s, "": node} {
 			if n := len(c.removed); n >= leastRemovals && float64(n) > maxShare*float64(len(c.all)) {
-				masses[name] = append(masses[name], fmt.Sprintf("%d of the %d instances%s on this node would be removed at once",
+				masses[name] = append(masses[name], fmt.Sprintf("%d of the %d instances%s on this node would be removed at once, or are missing",
 					n, len(c.all), of))
 			}
 		}

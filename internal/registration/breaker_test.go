@@ -43,6 +43,14 @@ func vanish(in registration.Input, uids ...string) registration.Input {
 	return in
 }
 
+// unlist takes pods off the list; nobody says what became of them.
+func unlist(in registration.Input, uids ...string) registration.Input {
+	gone := in.Gone
+	in = vanish(in, uids...)
+	in.Gone = gone
+	return in
+}
+
 // undeclare leaves the pods there without the services that they declared.
 func undeclare(in registration.Input, uids ...string) registration.Input {
 	in.Pods = slices.Clone(in.Pods)
@@ -90,6 +98,8 @@ func TestI1BreakerFreezesAMass(t *testing.T) {
 		{"most of the node, little of each service", vanish(both(both(fleet("a", 3), fleet("b", 3)), fleet("c", 3)),
 			"a0", "a1", "b0", "b1", "c0", "c1"), registration.Evidence{}, "", "a0 a1 b0 b1 c0 c1"},
 		{"a share of one", vanish(web4, "w0", "w1", "w2", "w3"), registration.Evidence{MaxShare: 1}, "w0 w1 w2 w3", ""},
+		{"one of four is proven, two are missing", unlist(vanish(web4, "w0"), "w1", "w2"), registration.Evidence{}, "", "w0"},
+		{"one of four is proven, one is missing", unlist(vanish(web4, "w0"), "w1"), registration.Evidence{}, "w0", ""},
 		{"not declared any more", undeclare(web4, "w0", "w1", "w2"), registration.Evidence{}, "", "w0 w1 w2"},
 
 		{"the kubelet runs none of them", vanish(web4, "w0", "w1", "w2"),
@@ -213,7 +223,7 @@ func TestFrozenSaysWhy(t *testing.T) {
 	plan, _ := registration.Breaker{}.Restrain(registration.Decide(in), in,
 		registration.Evidence{Now: noon, MaxShare: 0.5, Running: map[string]bool{"w0": true, "w1": true, "w2": true}})
 	f := plan.Frozen[0]
-	if want := `3 of the 4 instances of service "w" on this node would be removed at once; 3 of the 4 instances on this node would be removed at once`; f.Reason != want {
+	if want := `3 of the 4 instances of service "w" on this node would be removed at once, or are missing; 3 of the 4 instances on this node would be removed at once, or are missing`; f.Reason != want {
 		t.Errorf("reason %q, want %q", f.Reason, want)
 	}
 	if want := "the kubelet says that the pod runs"; f.Waits != want {

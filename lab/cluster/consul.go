@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -201,6 +202,20 @@ func (c *Cluster) consulComplete(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// consulThatServes is a server that reaches the leader: one that was cut off a moment ago may not yet.
+func (c *Cluster) consulThatServes(ctx context.Context) (*api.Client, error) {
+	var errs []error
+	for _, host := range c.consulServers() {
+		server := c.Consul(host)
+		if _, _, err := server.Catalog().Nodes((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", host, err))
+			continue
+		}
+		return server, nil
+	}
+	return nil, errors.Join(errs...)
 }
 
 // Consul is a client of the Consul agent on the named host, with the management token, as seen from

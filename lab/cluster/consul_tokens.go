@@ -71,7 +71,11 @@ func (c *Cluster) ConsulAccessor(name string) string { return c.tokens[name].Acc
 // is the one of that name. The old one is left as it is.
 func (c *Cluster) ReplaceToken(ctx context.Context, name string) error {
 	token := consulToken{AccessorID: newUUID(), SecretID: newUUID()}
-	_, _, err := c.Consul(c.consulServers()[0]).ACL().TokenCreate(&api.ACLToken{
+	server, err := c.consulThatServes(ctx)
+	if err != nil {
+		return fmt.Errorf("replace Consul token %s: %w", name, err)
+	}
+	_, _, err = server.ACL().TokenCreate(&api.ACLToken{
 		AccessorID: token.AccessorID, SecretID: token.SecretID, Description: name,
 		Policies: []*api.ACLLink{{Name: name}},
 	}, new(api.WriteOptions).WithContext(ctx))

@@ -10,7 +10,11 @@ import (
 // RevokeToken deletes the Consul token with that accessor. Undo makes the same token again, with the
 // same secret and rights.
 func (c *Cluster) RevokeToken(ctx context.Context, accessor string) (Undo, error) {
-	acl := c.Consul(c.consulServers()[0]).ACL()
+	server, err := c.consulThatServes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("revoke Consul token %s: %w", accessor, err)
+	}
+	acl := server.ACL()
 	token, _, err := acl.TokenRead(accessor, new(api.QueryOptions).WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("revoke Consul token %s: %w", accessor, err)

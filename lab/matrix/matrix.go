@@ -301,9 +301,6 @@ func (f *Fleet) settle(ctx context.Context) (after time.Duration, amiss string, 
 func (f *Fleet) unsettled(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := f.serversUnsettled(ctx); err != nil {
-		return err
-	}
 	if err := f.agentsUnsettled(ctx); err != nil {
 		return err
 	}
@@ -312,17 +309,6 @@ func (f *Fleet) unsettled(ctx context.Context) error {
 		return err
 	}
 	return f.podsUnsettled(ctx, pods.Items)
-}
-
-// serversUnsettled asks each server for what only the leader knows: one that was
-// cut off may know who leads, and not yet the way to it.
-func (f *Fleet) serversUnsettled(ctx context.Context) error {
-	for i, server := range f.servers {
-		if _, _, err := server.Catalog().Nodes((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)); err != nil {
-			return fmt.Errorf("Consul server %d: %w", i+1, err)
-		}
-	}
-	return nil
 }
 
 func (f *Fleet) agentsUnsettled(ctx context.Context) error {

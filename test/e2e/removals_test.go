@@ -79,7 +79,7 @@ func TestI1MassRemovalWaitsForAPerson(t *testing.T) {
 				return false, "", err
 			}
 			for _, event := range events.Items {
-				if strings.Contains(event.Message, fmt.Sprintf("instances of service %q on this node would be removed at once", app.Name)) {
+				if strings.Contains(event.Message, fmt.Sprintf("instances of service %q on this node would be removed at once, or are missing", app.Name)) {
 					return true, "", nil
 				}
 			}

@@ -271,13 +271,20 @@ func (a *Agent) loops() loops {
 	if a.opts.Registry == RegistryCatalog {
 		checkTTL = 0 // the servers have no TTL that runs out
 	}
+	// A client agent that comes back without its data has the servers forget all
+	// it held within 3 s, at any moment of these; one that is not there costs
+	// next to nothing to ask. The servers are asked by all agents.
+	hurry := 2 * time.Millisecond
+	if a.opts.Registry == RegistryCatalog {
+		hurry = 25 * time.Millisecond
+	}
 	confirmer := &confirmer{
 		source: o.source, log: a.log.With("component", "confirmer"),
 		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(), answer: board.reassert,
 		answers: map[string]registration.Answer{},
 	}
 	publisher := &publisher{
-		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, checkTTL: checkTTL,
+		cluster: a.opts.ClusterID, node: a.opts.NodeName, resync: a.opts.Resync, hurry: hurry, checkTTL: checkTTL,
 		source: o.source, changed: o.source.Subscribe(), registry: o.registry, board: board,
 		breaker: &breaker{
 			maxShare: a.opts.MaxRemovalShare, self: service.PodRef{Namespace: a.opts.PodNamespace, Name: a.opts.PodName},

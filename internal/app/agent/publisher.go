@@ -21,6 +21,8 @@ const (
 	observeTimeout = 15 * time.Second
 	// firstRetry is the shortest wait after something failed.
 	firstRetry = 250 * time.Millisecond
+	// hurryFor is how long a registry that does not answer is asked in a hurry.
+	hurryFor = 500 * time.Millisecond
 )
 
 // publisher brings the registry to what the pods ask for. It is a loop of its
@@ -30,6 +32,7 @@ const (
 type publisher struct {
 	cluster, node string
 	resync        time.Duration
+	hurry         time.Duration // the wait until a registry that does not answer is asked again, for hurryFor; later it grows
 	checkTTL      time.Duration // of entries whose pod asks for none; zero if entries have none at all
 
 	source   podSource
@@ -139,7 +142,7 @@ func (p *publisher) look(ctx context.Context, now time.Time) (time.Duration, boo
 		}
 		// What comes back may have lost all it held, and will tell the servers
 		// so: then there is little time to register again.
-		wait := min(p.resync, max(firstRetry/10, now.Sub(p.failedAt)/20))
+		wait := min(p.resync, max(p.hurry, now.Sub(p.failedAt)/(hurryFor/p.hurry)))
 		p.retryAt = now.Add(wait)
 		p.blocked(consul.Reason(err), err)
 		return wait, false

@@ -108,7 +108,7 @@ func startMeasuredPublisher(t *testing.T, pods *kubeSide, m *memory, registerer 
 	m.entries = map[string]registration.Entry{}
 	log, metrics, board := slog.New(slog.DiscardHandler), newMetrics(registerer), newBoard()
 	p := &publisher{
-		cluster: "c1", node: "n1", resync: 10 * time.Second, checkTTL: 72 * time.Hour,
+		cluster: "c1", node: "n1", resync: 10 * time.Second, hurry: 25 * time.Millisecond, checkTTL: 72 * time.Hour,
 		source: pods, changed: pods.Subscribe(), registry: m, board: board,
 		breaker: &breaker{
 			maxShare: 0.5, source: pods, writer: pods, evidence: &confirmer{wake: newTrigger()},
