@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"fairway.dev/fairway/internal/service"
 )
 
 const (
@@ -78,7 +76,7 @@ type Frozen struct {
 }
 
 // Restrain takes out of a plan the removals that must wait, and puts them into
-// Frozen. Entries are those that the plan was made from.
+// Frozen. in is what the plan was made from.
 func (b Breaker) Restrain(plan Plan, in Input, evidence Evidence) (Plan, Breaker) {
 	next := Breaker{passed: maps.Clone(b.passed), frozen: map[string]time.Time{}}
 	maps.DeleteFunc(next.passed, func(_ string, r removal) bool { return evidence.Now.Sub(r.at) >= removalWindow })
@@ -136,7 +134,7 @@ func (b Breaker) masses(doubted []Op, held []Held, in Input, maxShare float64) m
 		}
 	}
 	for _, entry := range in.Entries {
-		if entry.Cluster == in.Cluster && entry.Node == in.Node && entry.inService() {
+		if entry.Cluster == in.Cluster && entry.Node == in.Node && entry.InService() {
 			note(entry.Instance.ID, entry.Instance.Name, false)
 		}
 	}
@@ -147,7 +145,7 @@ func (b Breaker) masses(doubted []Op, held []Held, in Input, maxShare float64) m
 		note(op.Instance.ID, op.Instance.Name, true)
 	}
 	for _, h := range held {
-		if h.Entry.inService() {
+		if h.Entry.InService() {
 			note(h.Entry.Instance.ID, h.Entry.Instance.Name, true)
 		}
 	}
@@ -188,7 +186,3 @@ func (e Evidence) lacks(op Op) string {
 	}
 	return fmt.Sprintf("the API server is asked again, %s after it was frozen", AskAfter)
 }
-
-// inService tells whether clients may be given the entry. Consul takes one
-// without a check for passing.
-func (e Entry) inService() bool { return !e.HasCheck || e.Instance.Health != service.Critical }

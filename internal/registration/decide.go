@@ -172,7 +172,7 @@ func (d *decision) unwanted(entry Entry) {
 
 // removalOf is kind if the entry is in service, and its pod has not left itself.
 func removalOf(kind Removal, entry Entry, pod PodState, present bool) Removal {
-	if !entry.inService() || present && pod.Health == service.Critical {
+	if !entry.InService() || present && pod.Health == service.Critical {
 		return ""
 	}
 	return kind
@@ -209,7 +209,7 @@ func (d *decision) keep(entry Entry, pod PodState) {
 // that the registry does not yet hold in service just as the pod wants it. It is empty if there is nothing
 // to wait for, because the entry or its successor is not to serve anyway.
 func (d *decision) successor(entry Entry, pod PodState) string {
-	if entry.HasCheck && entry.Instance.Health == service.Critical {
+	if !entry.InService() {
 		return ""
 	}
 	for _, instance := range pod.Instances {

@@ -45,6 +45,10 @@ type Entry struct {
 	Lapsed bool
 }
 
+// InService tells whether clients may be given the entry. Consul takes one
+// without a check for passing.
+func (e Entry) InService() bool { return !e.HasCheck || e.Instance.Health != service.Critical }
+
 // PodState is what one pod of the node asks for.
 type PodState struct {
 	Pod    service.PodRef

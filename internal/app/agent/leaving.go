@@ -100,7 +100,7 @@ func (p *publisher) standing(pod registration.PodState, has belongings) drain.St
 		}
 	}
 	for _, entry := range has.entries {
-		add(entry.Instance, !entry.HasCheck || entry.Instance.Health != service.Critical)
+		add(entry.Instance, entry.InService())
 	}
 	for _, instance := range pod.Instances {
 		add(instance, false)
