@@ -37,12 +37,7 @@ func massRemovalIsFrozen(t *testing.T, w *world) {
 	w.kube.set(self)
 	w.start()
 	w.eventually(all)
-	consultest.Eventually(t, "no write is under way", func() error {
-		if n := w.metric(`fairway_registry_op_seconds_count{op="register"}`); n != 4 {
-			return fmt.Errorf("%v registrations are done", n)
-		}
-		return nil
-	})
+	w.registered(4)
 	before := w.consul.Index()
 
 	w.kube.change(func() {

@@ -80,6 +80,7 @@ func missingPodIsHeldUntilProvenGone(t *testing.T, w *world) {
 	w.kube.set(webPod(1), webPod(2))
 	w.start()
 	w.eventually(map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing})
+	w.registered(2)
 
 	before := w.consul.Index()
 	w.kube.change(func() { // an empty list, and nobody to ask

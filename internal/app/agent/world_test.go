@@ -306,6 +306,18 @@ func (w *world) metric(series string) float64 {
 	return 0
 }
 
+// registered waits until the process has made n registrations. The servers may
+// show an entry before the node's agent has told them of it as well.
+func (w *world) registered(n float64) {
+	w.t.Helper()
+	consultest.Eventually(w.t, "no registration is under way", func() error {
+		if done := w.metric(`fairway_registry_op_seconds_count{op="register"}`); done != n {
+			return fmt.Errorf("%v registrations are done, not %v", done, n)
+		}
+		return nil
+	})
+}
+
 // atServers is the health of every instance at the servers, by pod.
 func (w *world) atServers() map[string]string {
 	w.t.Helper()
