@@ -131,7 +131,7 @@ func (p *Process) Alive() bool {
 func (p *Process) State() string {
 	stat, err := readStat(p.PID)
 	switch {
-	case err != nil || stat.started != p.Started || stat.state == 'Z' || stat.state == 'X':
+	case err != nil || stat.started != p.Started || stat.ended():
 		return "ended"
 	case stat.state == 'T' && p.threadsPaused():
 		return "paused"
@@ -160,7 +160,14 @@ func (p *Process) threadsPaused() bool {
 
 type procStat struct {
 	state   byte
+	threads int
 	started uint64
+}
+
+// ended is true once the last thread is gone. A zombie may only be the first thread: those that still
+// die behind it hold the process's sockets and locks, and its successor could take neither.
+func (s procStat) ended() bool {
+	return s.state == 'X' || s.state == 'Z' && s.threads <= 1
 }
 
 // readStat reads the fields of /proc/PID/stat that identify a process; see proc(5).
@@ -176,12 +183,13 @@ func readStat(pid int) (procStat, error) {
 func parseStat(line string) (procStat, error) {
 	_, rest, _ := strings.Cut(line[strings.LastIndexByte(line, ')')+1:], " ")
 	fields := strings.Fields(rest)
-	const startTime = 22 - 3 // field 3 is the first one after the name
+	const threadCount, startTime = 20 - 3, 22 - 3 // field 3 is the first one after the name
 	if len(fields) <= startTime {
 		return procStat{}, fmt.Errorf("parse process status %q", line)
 	}
+	threads, threadsErr := strconv.Atoi(fields[threadCount])
 	started, err := strconv.ParseUint(fields[startTime], 10, 64)
-	return procStat{state: fields[0][0], started: started}, err
+	return procStat{state: fields[0][0], threads: threads, started: started}, errors.Join(threadsErr, err)
 }
 
 // Processes lists the recorded processes, ordered by ID.

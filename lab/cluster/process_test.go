@@ -4,8 +4,13 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -31,8 +36,8 @@ func TestParseStat(t *testing.T) {
 			if (err == nil) != tc.ok {
 				t.Fatalf("error %v, want ok: %v", err, tc.ok)
 			}
-			if tc.ok && (got.state != 'S' || got.started != 4711) {
-				t.Errorf("state %c, start time %d; want S, 4711", got.state, got.started)
+			if tc.ok && (got != procStat{state: 'S', threads: 17, started: 4711}) {
+				t.Errorf("%+v; want state S, 17 threads, start time 4711", got)
 			}
 		})
 	}
@@ -69,6 +74,68 @@ func TestNeverSignalsAStranger(t *testing.T) {
 	if own.Alive() {
 		t.Error("a process that has ended counts as alive")
 	}
+}
+
+// TestEndedFreesTheAddress: what has ended holds no address any more, however many threads it had.
+func TestEndedFreesTheAddress(t *testing.T) {
+	for range 20 {
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestHelperManyThreads$")
+		cmd.Env = append(os.Environ(), manyThreads+"=1")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		addr, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat, err := readStat(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &Process{Host: "h", Name: "p", PID: cmd.Process.Pid, Started: stat.started}
+		if err := p.signal(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		for p.Alive() {
+			runtime.Gosched()
+		}
+		listener, err := net.Listen("tcp", strings.TrimSpace(addr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener.Close()
+		_ = cmd.Wait()
+	}
+}
+
+const manyThreads = "FAIRWAY_TEST_MANY_THREADS"
+
+// TestHelperManyThreads is the process that TestEndedFreesTheAddress ends.
+func TestHelperManyThreads(t *testing.T) {
+	if os.Getenv(manyThreads) == "" {
+		return
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var locked sync.WaitGroup
+	for range 200 {
+		locked.Add(1)
+		go func() {
+			runtime.LockOSThread()
+			locked.Done()
+			select {}
+		}()
+	}
+	locked.Wait()
+	fmt.Println(listener.Addr())
+	select {}
 }
 
 func TestAwait(t *testing.T) {
