@@ -59,6 +59,11 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
+// Unusable is an answer that is not a usable one, and says why.
+func Unusable(format string, args ...any) error {
+	return &Error{Kind: ErrUnusable, Err: fmt.Errorf(format, args...)}
+}
+
 // Classify gives an error of the API client its kind. Nil stays nil.
 func Classify(err error) error {
 	if err == nil {

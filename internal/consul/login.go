@@ -129,7 +129,7 @@ func (l *login) exchange(ctx context.Context) (*api.ACLToken, error) {
 		return nil, Classify(err)
 	}
 	if token.SecretID == "" {
-		return nil, &Error{Kind: ErrUnusable, Err: errors.New("a login without a token")}
+		return nil, Unusable("a login without a token")
 	}
 	return token, nil
 }

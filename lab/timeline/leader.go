@@ -3,6 +3,7 @@ package timeline
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -31,4 +32,16 @@ func Leader(ctx context.Context, servers []*api.Client) (*api.Client, error) {
 		}
 	}
 	return nil, errors.Join(errs...)
+}
+
+// Blocking asks a server for what its own copy holds of a service after an
+// index, as soon as it does; at index 0 at once, by a consistent read.
+//
+// Without near a server answers such a question, whatever its consistency, from
+// a stream that it subscribes to at one of the servers, chosen at random and anew
+// every few minutes (use_streaming_backend, on by default since Consul 1.10): a
+// follower's, in two of three cases.
+func Blocking(ctx context.Context, index uint64) *api.QueryOptions {
+	q := api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second, RequireConsistent: index == 0, Near: "_agent"}
+	return q.WithContext(ctx)
 }

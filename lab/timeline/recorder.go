@@ -187,8 +187,7 @@ func (r *Recorder) watchService(ctx context.Context, leader *api.Client, index u
 // nothing. So does the default read of a server that leads only just, and has
 // not applied its log yet; the first question is therefore a consistent one.
 func (r *Recorder) query(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
-	q := (&api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second, RequireConsistent: index == 0}).WithContext(ctx)
-	entries, meta, err := server.Health().Service(r.service, "", true, q)
+	entries, meta, err := server.Health().Service(r.service, "", true, Blocking(ctx, index))
 	if err != nil {
 		return 0, err
 	}

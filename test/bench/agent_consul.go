@@ -57,7 +57,7 @@ func (b *agentBench) emptyConsul(ctx context.Context, fleet fleet) error {
 // awaitNone waits until the server has no instance of a service.
 func awaitNone(ctx context.Context, server *api.Client, name string) error {
 	for index := uint64(0); ; {
-		entries, meta, err := server.Health().Service(name, "", false, (&api.QueryOptions{WaitIndex: index, RequireConsistent: true}).WithContext(ctx))
+		entries, meta, err := server.Health().Service(name, "", false, timeline.Blocking(ctx, index))
 		if err != nil {
 			return fmt.Errorf("wait until Consul has no %s: %w", name, err)
 		}

@@ -74,8 +74,7 @@ func timeRegistrations(ctx context.Context, lab *cluster.Cluster, n int, registe
 		seen := make(chan error, 1)
 		var at time.Time
 		go func() {
-			entries, meta, err := server.Health().Service(floorService, "", true,
-				(&api.QueryOptions{WaitIndex: index, WaitTime: time.Minute}).WithContext(ctx))
+			entries, meta, err := server.Health().Service(floorService, "", true, timeline.Blocking(ctx, index))
 			at = time.Now()
 			if err == nil {
 				if index = meta.LastIndex; len(entries) != i+1 {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"fairway.dev/fairway/internal/kubelet"
+	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/timeline"
 	"fairway.dev/fairway/lab/workload"
 )
@@ -190,32 +191,33 @@ func TestI1KubeletList(t *testing.T) {
 		}
 		return false
 	}
-	answers := func(t *testing.T) {
-		t.Helper()
+	answers := func() {
 		until(t, "the kubelet lists the pod", func(context.Context) (bool, string, error) {
 			state := list.State()
 			return state.Live && known(), state.Problem, nil
 		})
 	}
-	answers(t)
+	answers()
+	var (
+		before string
+		undo   cluster.Undo
+	)
 	for _, mode := range []string{"403", "500", "garbage", "empty", "hang"} {
-		t.Run(mode, func(t *testing.T) {
-			undo, err := fleet.lab.KubeletFault(t.Context(), pod.Node, mode)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer undone(t, undo)
-			until(t, "the lie is not believed", func(context.Context) (bool, string, error) {
-				state := list.State()
-				return !state.Live, state.Problem, nil
-			})
-			if !known() {
-				t.Errorf("the pod is not known any more: %+v", list.State())
-			}
-			undone(t, undo)
-			answers(t)
+		if undo, err = fleet.lab.KubeletFault(t.Context(), pod.Node, mode); err != nil {
+			t.Fatal(err)
+		}
+		defer undone(t, undo)
+		until(t, "this lie, "+mode+", is not believed either", func(context.Context) (bool, string, error) {
+			state := list.State()
+			return !state.Live && state.Problem != before, state.Problem, nil
 		})
+		if !known() {
+			t.Errorf("%s: the pod is not known any more: %+v", mode, list.State())
+		}
+		before = list.State().Problem
 	}
+	undone(t, undo)
+	answers()
 }
 
 // kubeletToken is a token with the right nodes/pods alone.

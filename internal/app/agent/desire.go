@@ -26,7 +26,7 @@ func (d desire) change() string {
 
 // serves tells whether clients may be given an entry.
 func serves(entry registration.Entry, exists bool) bool {
-	return exists && entry.HasCheck && entry.Instance.Health != service.Critical
+	return exists && entry.InService()
 }
 
 // desire takes in what the pods ask for, also while the registry cannot be read,

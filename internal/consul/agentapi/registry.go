@@ -142,7 +142,7 @@ func (r *Registry) take(services map[string]*api.AgentService, checks map[string
 	entries := make([]registration.Entry, 0, len(services))
 	for id, svc := range services {
 		if svc == nil || svc.ID != id {
-			return nil, &consul.Error{Kind: consul.ErrUnusable, Err: fmt.Errorf("service %q is not what was asked for", id)}
+			return nil, consul.Unusable("service %q is not what was asked for", id)
 		}
 		entry, holding := r.entry(svc, checks[id])
 		holding.generation = r.held[id].generation

@@ -85,7 +85,7 @@ func whole(meta *api.QueryMeta, err error, incomplete bool) error {
 	case err != nil:
 		return consul.Classify(err)
 	case incomplete:
-		return unusable("not a whole list")
+		return consul.Unusable("not a whole list")
 	}
 	return consul.Proven(meta)
 }

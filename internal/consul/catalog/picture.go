@@ -37,7 +37,7 @@ func newPicture(id identity, node *api.CatalogNode, checks api.HealthChecks) (pi
 	case node == nil && len(checks) == 0:
 		return p, nil
 	case node == nil || node.Node == nil || node.Services == nil || node.Node.Node != id.name:
-		return picture{}, unusable("the node's record does not fit its checks")
+		return picture{}, consul.Unusable("the node's record does not fit its checks")
 	}
 	if err := id.owns(node.Node); err != nil {
 		return picture{}, err
@@ -45,13 +45,13 @@ func newPicture(id identity, node *api.CatalogNode, checks api.HealthChecks) (pi
 	p.node = node.Node
 	for key, svc := range node.Services {
 		if svc == nil || svc.ID != key || svc.ModifyIndex == 0 {
-			return picture{}, unusable(fmt.Sprintf("service %q is not what was asked for", key))
+			return picture{}, consul.Unusable("service %q is not what was asked for", key)
 		}
 		p.entries[key] = holding{service: svc}
 	}
 	for _, check := range checks {
 		if check == nil || check.Node != id.name || check.ModifyIndex == 0 {
-			return picture{}, unusable("a check is not what was asked for")
+			return picture{}, consul.Unusable("a check is not what was asked for")
 		}
 		p.add(check)
 	}
@@ -68,10 +68,6 @@ func (p *picture) add(check *api.HealthCheck) {
 		held.check = check
 		p.entries[check.ServiceID] = held
 	}
-}
-
-func unusable(what string) error {
-	return &consul.Error{Kind: consul.ErrUnusable, Err: errors.New(what)}
 }
 
 // index is the highest index of a check in the picture.

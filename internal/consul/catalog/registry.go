@@ -140,7 +140,7 @@ func (r *Registry) read(ctx context.Context) (picture, error) {
 		return picture{}, fmt.Errorf("checks: %w", err)
 	}
 	if checks == nil {
-		return picture{}, fmt.Errorf("checks: %w", unusable("not a list"))
+		return picture{}, fmt.Errorf("checks: %w", consul.Unusable("not a list"))
 	}
 	if err := r.advance(index); err != nil {
 		return picture{}, err
@@ -171,7 +171,7 @@ func (r *Registry) advance(index uint64) error {
 	if index < r.written {
 		before := r.written
 		r.written = 0
-		return &consul.Error{Kind: consul.ErrUnusable, Err: fmt.Errorf("its index %d is below %d, which was there before", index, before)}
+		return consul.Unusable("its index %d is below %d, which was there before", index, before)
 	}
 	r.written = index
 	return nil

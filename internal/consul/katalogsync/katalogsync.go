@@ -90,7 +90,7 @@ func (e *Entries) read(ctx context.Context, services, checks string) ([]successi
 	var entries []succession.Entry
 	for id, svc := range found {
 		if svc == nil || svc.ID != id {
-			return nil, &consul.Error{Kind: consul.ErrUnusable, Err: fmt.Errorf("service %q is not what was asked for", id)}
+			return nil, consul.Unusable("service %q is not what was asked for", id)
 		}
 		if svc.Meta[succession.MetaSource] == succession.Source {
 			entries = append(entries, entry(svc, checked[id]))

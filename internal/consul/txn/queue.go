@@ -229,7 +229,7 @@ func (t txn) refuse(faults api.TxnErrors) (others []*write) {
 		}
 	}
 	if !slices.ContainsFunc(whose, func(err error) bool { return err != nil }) {
-		return t.fail(unusable("a refusal without a fault"))
+		return t.fail(consul.Unusable("a refusal without a fault"))
 	}
 	for i, w := range t.writes {
 		if whose[i] == nil {
@@ -279,11 +279,7 @@ func Exchange(ctx context.Context, client *consul.Client, ops api.TxnOps) (api.T
 		return nil, nil, consul.Classify(err)
 	}
 	if err := json.Unmarshal([]byte(status.Body), &answer); err != nil || len(answer.Errors) == 0 {
-		return nil, nil, unusable("a refusal without a fault")
+		return nil, nil, consul.Unusable("a refusal without a fault")
 	}
 	return nil, answer.Errors, nil
-}
-
-func unusable(what string) error {
-	return &consul.Error{Kind: consul.ErrUnusable, Err: errors.New(what)}
 }
