@@ -67,13 +67,12 @@ func Decide(in Input) Plan {
 // cannot wait. To give clients what is ready comes before entries that nobody
 // is given yet, and those before removals of what nobody is given any more (I4).
 func (o Op) phase() int {
-	leaves := o.Instance.Health == service.Critical
 	switch {
-	case o.Kind == SetHealth && leaves:
+	case o.Leaves:
 		return 0
 	case o.Kind == Deregister:
 		return 3
-	case leaves:
+	case o.Instance.Health == service.Critical:
 		return 2
 	default:
 		return 1
@@ -130,7 +129,7 @@ func (d *decision) foreign(entry Entry, wanted bool) {
 // update brings an entry to what its pod asks for.
 func (d *decision) update(entry Entry, w wish) {
 	if !entry.HasCheck {
-		d.op(Register, w.instance, strings.Join(append(Differences(entry.Instance, w.instance), noCheck), "; "))
+		d.check(w.instance, strings.Join(append(Differences(entry.Instance, w.instance), noCheck), "; "), "")
 		return
 	}
 	if diff := Differences(entry.Instance, w.instance); len(diff) > 0 {
@@ -199,7 +198,7 @@ func (d *decision) keep(entry Entry, pod PodState) {
 		instance.Health, instance.Notes = cmp.Or(fixed, entry.Instance.Health, pod.Health), fixedNotes
 	}
 	if !entry.HasCheck {
-		d.op(Register, instance, noCheck)
+		d.check(instance, noCheck, "")
 		return
 	}
 	d.follow(entry, instance)
@@ -226,8 +225,18 @@ func (d *decision) follow(entry Entry, instance service.Instance) {
 	if entry.Instance.Health == instance.Health {
 		return
 	}
-	d.op(SetHealth, instance, cmp.Or(instance.Notes, fmt.Sprintf("health is %s, should be %s",
-		entry.Instance.Health, instance.Health)))
+	d.plan.Ops = append(d.plan.Ops, Op{
+		Kind: SetHealth, Instance: instance, Leaves: instance.Health == service.Critical,
+		Reason: cmp.Or(instance.Notes, fmt.Sprintf("health is %s, should be %s", entry.Instance.Health, instance.Health)),
+	})
+}
+
+// check registers an entry with the check that it lacks. Until then clients are
+// given it.
+func (d *decision) check(instance service.Instance, reason string, removal Removal) {
+	d.plan.Ops = append(d.plan.Ops, Op{
+		Kind: Register, Instance: instance, Reason: reason, Leaves: instance.Health == service.Critical, Removal: removal,
+	})
 }
 
 // leave takes an entry out in two passes: critical now, removed when the
@@ -235,14 +244,13 @@ func (d *decision) follow(entry Entry, instance service.Instance) {
 func (d *decision) leave(entry Entry, reason string, removal Removal) {
 	instance := entry.Instance
 	instance.Health, instance.Notes = service.Critical, reason
-	op := Op{Instance: instance, Reason: reason, Removal: removal}
-	switch {
-	case !entry.HasCheck: // there is nothing yet that could be critical
-		op.Kind, op.Reason = Register, reason+"; "+noCheck
-	case entry.Instance.Health != service.Critical:
-		op.Kind = SetHealth
-	default:
-		op.Kind = Deregister
+	if !entry.HasCheck { // there is nothing yet that could be critical
+		d.check(instance, reason+"; "+noCheck, removal)
+		return
+	}
+	op := Op{Kind: Deregister, Instance: instance, Reason: reason, Removal: removal}
+	if entry.InService() {
+		op.Kind, op.Leaves = SetHealth, true
 	}
 	d.plan.Ops = append(d.plan.Ops, op)
 }

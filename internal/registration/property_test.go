@@ -231,9 +231,13 @@ func TestI4StatusBeforeMembership(t *testing.T) {
 					t.Fatalf("deregister %s, which the registry holds as %+v", op.Instance.ID, e)
 				}
 			}
-			leaves := op.Kind == registration.SetHealth && op.Instance.Health == service.Critical
-			if i > 0 && leaves && (plan.Ops[i-1].Kind != registration.SetHealth || plan.Ops[i-1].Instance.Health != service.Critical) {
-				t.Fatalf("%s turns critical only after other work: %v", op.Instance.ID, lines(plan))
+			e, exists := reg[op.Instance.ID]
+			after, _ := op.After(e, exists)
+			if leaves := exists && e.InService() && !after.InService(); leaves != op.Leaves {
+				t.Fatalf("%s of %s: leaves %v, of %+v", op.Kind, op.Instance.ID, op.Leaves, e)
+			}
+			if i > 0 && op.Leaves && !plan.Ops[i-1].Leaves {
+				t.Fatalf("%s leaves only after other work: %v", op.Instance.ID, lines(plan))
 			}
 		}
 	})

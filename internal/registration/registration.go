@@ -109,6 +109,8 @@ type Op struct {
 	Kind     Kind
 	Instance service.Instance // with the Health that the entry is to have
 	Reason   string
+	// Leaves is true if the op takes an entry out of service.
+	Leaves bool
 	// Removal is set if the op takes an entry out of service whose pod has not
 	// said itself that it leaves, because of what is said of the pod.
 	Removal Removal

@@ -37,7 +37,6 @@ import (
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/txn"
 	"fairway.dev/fairway/internal/registration"
-	"fairway.dev/fairway/internal/service"
 )
 
 // Options of a Registry. All are required.
@@ -193,8 +192,7 @@ func (r *Registry) Apply(ctx context.Context, op registration.Op) error {
 	default:
 		return fmt.Errorf("apply %s: no such kind of op: %q", op.Instance.ID, op.Kind)
 	}
-	leaves := op.Kind == registration.SetHealth && op.Instance.Health == service.Critical
-	write := txn.Write{Ops: func() (api.TxnOps, error) { return r.ops(&op) }, Urgent: leaves}
+	write := txn.Write{Ops: func() (api.TxnOps, error) { return r.ops(&op) }, Urgent: op.Leaves}
 	if err := r.queue.Commit(ctx, write); err != nil {
 		return fmt.Errorf("%s %s: %w", deed, op.Instance.ID, err)
 	}
