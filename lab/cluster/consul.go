@@ -29,6 +29,7 @@ type consulConfig struct {
 	DisableHostNodeID  bool           `json:"disable_host_node_id"`
 	Ports              map[string]int `json:"ports,omitempty"`
 	Performance        map[string]any `json:"performance"`
+	Autopilot          map[string]int `json:"autopilot,omitempty"`
 	Connect            map[string]any `json:"connect"`
 	Peering            map[string]any `json:"peering"`
 	ACL                consulACL      `json:"acl"`
@@ -88,6 +89,9 @@ func (c *Cluster) consulConfig(h *Host, nodeID string, tokens map[string]string)
 	if !h.Pods.IsValid() {
 		config.Server, config.BootstrapExpect = true, consulServers
 		config.Ports = map[string]int{"dns": 53} // the resolver of the nodes
+		// Else autopilot takes a server that is away for 10 s out of the quorum, and the next fault of one
+		// stops the other. It is Consul's advice for three servers.
+		config.Autopilot = map[string]int{"min_quorum": consulServers}
 		// Servers that were all down at once must know the nodes before one of them leads: a new leader
 		// takes every node out of the catalog that it has not heard of (reconcileReaped in Consul's
 		// leader.go). By themselves they may rejoin each other first, and then it has heard of none.

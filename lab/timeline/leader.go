@@ -8,6 +8,14 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
+const (
+	// prompt is how long a server may take for a question that waits for no news;
+	// one that is cut off never answers.
+	prompt = time.Second
+	// blocks is how long a question waits for news.
+	blocks = 5 * time.Second
+)
+
 // Leader returns the client whose server leads the others.
 //
 // What is timed is timed there: a follower answers blocking queries from its
@@ -17,21 +25,27 @@ import (
 func Leader(ctx context.Context, servers []*api.Client) (*api.Client, error) {
 	errs := []error{errors.New("no Consul server leads")}
 	for _, server := range servers {
-		var self struct {
-			Stats struct {
-				Consul struct {
-					Leader string `json:"leader"`
-				} `json:"consul"`
-			}
-		}
-		_, err := server.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx))
-		if err != nil {
-			errs = append(errs, err)
-		} else if self.Stats.Consul.Leader == "true" {
+		leads, err := leads(ctx, server)
+		if leads {
 			return server, nil
 		}
+		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+func leads(ctx context.Context, server *api.Client) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, prompt)
+	defer cancel()
+	var self struct {
+		Stats struct {
+			Consul struct {
+				Leader string `json:"leader"`
+			} `json:"consul"`
+		}
+	}
+	_, err := server.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx))
+	return self.Stats.Consul.Leader == "true", err
 }
 
 // Blocking asks a server for what its own copy holds of a service after an
@@ -42,6 +56,6 @@ func Leader(ctx context.Context, servers []*api.Client) (*api.Client, error) {
 // every few minutes (use_streaming_backend, on by default since Consul 1.10): a
 // follower's, in two of three cases.
 func Blocking(ctx context.Context, index uint64) *api.QueryOptions {
-	q := api.QueryOptions{WaitIndex: index, WaitTime: 30 * time.Second, RequireConsistent: index == 0, Near: "_agent"}
+	q := api.QueryOptions{WaitIndex: index, WaitTime: blocks, RequireConsistent: index == 0, Near: "_agent"}
 	return q.WithContext(ctx)
 }

@@ -187,6 +187,9 @@ func (r *Recorder) watchService(ctx context.Context, leader *api.Client, index u
 // nothing. So does the default read of a server that leads only just, and has
 // not applied its log yet; the first question is therefore a consistent one.
 func (r *Recorder) query(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
+	// Consul adds up to a sixteenth to the wait.
+	ctx, cancel := context.WithTimeout(ctx, blocks+blocks/16+prompt)
+	defer cancel()
 	entries, meta, err := server.Health().Service(r.service, "", true, Blocking(ctx, index))
 	if err != nil {
 		return 0, err

@@ -174,25 +174,30 @@ func waitHealth(t *testing.T, app workload.App, want map[string]string) {
 // holds up neither a pod that is new nor one that leaves.
 func TestI2ChangesGoOn(t *testing.T) {
 	node := fleet.lab.Nodes()[0]
-	for name, begin := range map[string]func(context.Context) (cluster.Undo, error){
-		"a Consul server cut off": func(ctx context.Context) (cluster.Undo, error) { return fleet.lab.CutLink(ctx, "consul-3") },
-		"Consul's leader killed": func(ctx context.Context) (cluster.Undo, error) {
-			leader, err := timeline.Leader(ctx, fleet.consul)
-			if err != nil {
-				return nil, err
-			}
-			host, err := leader.Agent().NodeName()
-			if err != nil {
-				return nil, err
-			}
-			return fleet.lab.Kill(ctx, host+"/consul")
-		},
-		"the kubelet's API refuses": func(ctx context.Context) (cluster.Undo, error) { return fleet.lab.KubeletFault(ctx, node, "403") },
+	leader := func(t *testing.T) string {
+		t.Helper()
+		server, err := timeline.Leader(t.Context(), fleet.consul)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, err := server.Agent().NodeName()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return host
+	}
+	for _, fault := range []struct {
+		name  string
+		begin func(*testing.T) (cluster.Undo, error)
+	}{
+		{"the kubelet's API refuses", func(t *testing.T) (cluster.Undo, error) { return fleet.lab.KubeletFault(t.Context(), node, "403") }},
+		{"Consul's leader killed", func(t *testing.T) (cluster.Undo, error) { return fleet.lab.Kill(t.Context(), leader(t)+"/consul") }},
+		{"Consul's leader cut off", func(t *testing.T) (cluster.Undo, error) { return fleet.lab.CutLink(t.Context(), leader(t)) }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(fault.name, func(t *testing.T) {
 			app := fresh(t, workload.App{Name: "unhindered", Replicas: 2})
 			pods := deployOn(t, app, node)
-			undo, err := begin(t.Context())
+			undo, err := fault.begin(t)
 			begun(t, undo, err)
 			remove(t, pods.Pods()[0])
 			waitPods(t, pods, "one pod has left, and a new one is Ready", func(pods []timeline.Pod) bool {
