@@ -64,7 +64,7 @@ type belongings struct {
 // belongings are those of all pods, by UID.
 func (p *publisher) belongings() map[string]belongings {
 	all := map[string]belongings{}
-	for _, entry := range p.own() {
+	for _, entry := range p.own(maps.Values(p.view)) {
 		uid := entry.Instance.Pod.UID
 		of := all[uid]
 		of.entries = append(of.entries, entry)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -242,10 +243,10 @@ func (p *publisher) count(input registration.Input, plan registration.Plan) {
 	p.board.observed(input.Entries)
 }
 
-// own are the entries of this cluster and node, by ID.
-func (p *publisher) own() []registration.Entry {
-	own := make([]registration.Entry, 0, len(p.view))
-	for _, entry := range p.view {
+// own are those of the entries that are of this cluster and node, by ID.
+func (p *publisher) own(entries iter.Seq[registration.Entry]) []registration.Entry {
+	var own []registration.Entry
+	for entry := range entries {
 		if p.owns(entry) {
 			own = append(own, entry)
 		}

@@ -18,7 +18,7 @@ import (
 type record struct {
 	mu      sync.Mutex
 	pods    []nodeview.Pod
-	entries []nodeview.Entry
+	entries func() []nodeview.Entry // nil before the first pass
 	plan    nodeview.Plan
 	servers nodeview.Servers
 	drains  map[string]nodeview.Drain // by UID
@@ -33,9 +33,10 @@ func newRecord() *record {
 	}
 }
 
-// decided notes a pass of the publisher. left are the pods that have asked to be
+// decided notes a pass of the publisher. entries is asked when somebody looks,
+// which is seldom. left are the pods that have asked to be
 // taken out; what else was noted of drains is forgotten.
-func (r *record) decided(pods []nodeview.Pod, entries []nodeview.Entry, plan nodeview.Plan, left map[string]time.Time) {
+func (r *record) decided(pods []nodeview.Pod, entries func() []nodeview.Entry, plan nodeview.Plan, left map[string]time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pods, r.entries, r.plan = pods, entries, plan
@@ -75,7 +76,10 @@ func (r *record) draining(d nodeview.Drain) {
 func (r *record) fill(v *nodeview.View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v.Pods, v.Entries, v.Plan, v.Servers, v.Succession = r.pods, r.entries, r.plan, r.servers, r.succession
+	v.Pods, v.Plan, v.Servers, v.Succession = r.pods, r.plan, r.servers, r.succession
+	if r.entries != nil {
+		v.Entries = r.entries()
+	}
 	v.Drains = slices.SortedFunc(maps.Values(r.drains), func(a, b nodeview.Drain) int {
 		return strings.Compare(a.Pod.String(), b.Pod.String())
 	})
@@ -113,9 +117,12 @@ func (p *publisher) note(input registration.Input, plan registration.Plan, now t
 			})
 		}
 	}
-	var entries []nodeview.Entry
-	for _, entry := range p.own() {
-		entries = append(entries, heldView(entry))
+	entries := func() []nodeview.Entry {
+		var shown []nodeview.Entry
+		for _, entry := range p.own(slices.Values(input.Entries)) {
+			shown = append(shown, heldView(entry))
+		}
+		return shown
 	}
 	p.board.record.decided(pods, entries, shown, p.board.leavers())
 }
