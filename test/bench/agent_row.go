@@ -148,7 +148,7 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 		return row, err
 	}
 	defer func() { err = errors.Join(err, process.stop(), b.emptyConsul(context.WithoutCancel(ctx), fleet)) }()
-	if err := pause(ctx, settleFor); err != nil {
+	if err := b.settle(ctx); err != nil {
 		return row, err
 	}
 	say("cold starts %v ms; %d rolling updates", row.ColdStarts, rounds)
@@ -251,12 +251,31 @@ func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(con
 }
 
 // settleFor is how long after the last change the agent may still compare what
-// the servers hold, and a Consul client agent tell them.
-const settleFor = 5 * time.Second
+// the servers hold, and restart the dead-man of what it has registered.
+const settleFor = 10 * time.Second
+
+// settle returns when no check has changed at the leading server for settleFor.
+func (b *agentBench) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	server, err := timeline.Leader(ctx, b.servers)
+	if err != nil {
+		return err
+	}
+	for index, last := uint64(0), uint64(1); index != last; {
+		last = index
+		_, meta, err := server.Health().State(api.HealthAny, (&api.QueryOptions{WaitIndex: index, WaitTime: settleFor}).WithContext(ctx))
+		if err != nil {
+			return fmt.Errorf("wait until Consul is at rest: %w", err)
+		}
+		index = meta.LastIndex
+	}
+	return nil
+}
 
 // rest watches the process while nothing happens.
 func (b *agentBench) rest(ctx context.Context, s rowSpec, process *agentProcess, row *agentRow, alone logged) error {
-	if err := pause(ctx, settleFor); err != nil {
+	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	before, err := process.usage()
