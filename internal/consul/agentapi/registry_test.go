@@ -54,6 +54,32 @@ func TestRegisterIsProvenAndReadBack(t *testing.T) {
 	}
 }
 
+// What is written past the agent is what the agent holds: it has nothing to
+// correct when it compares.
+func TestTheAgentHasNothingToCorrect(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, true)
+	token := c.Token(consultest.FairwayRules)
+	s := newSide(t, c.Client, token)
+	s.observe()
+	in := web(1, service.Passing)
+	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth} {
+		s.apply(kind, in)
+		own, err := c.Client.API(token).Agent().Checks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers, _, err := c.Management().Health().Checks("web", &api.QueryOptions{RequireConsistent: true})
+		if err != nil || len(servers) != 1 || own[in.ID] == nil {
+			t.Fatalf("the servers hold %v, the agent %v; error %v", servers, own, err)
+		}
+		if got, want := servers[0], own[in.ID]; got.Output != want.Output || got.Status != want.Status || got.Notes != want.Notes || got.Name != want.Name {
+			t.Errorf("after %s the servers hold %+v, the agent %+v", kind, got, want)
+		}
+		in.Health, in.Notes = service.Critical, "gone"
+	}
+}
+
 func TestHealthFlipsAndSurvivesARegister(t *testing.T) {
 	t.Parallel()
 	c := consultest.Start(t, true)

@@ -23,18 +23,15 @@ import (
 // told: it is the agent's word that counts.
 func (r *Registry) shortcut(ctx context.Context, op registration.Op) (wait func()) {
 	_, exists := r.holding(op.Instance.ID)
-	leaves := op.Instance.Health == service.Critical
-	switch {
-	case op.Kind == registration.SetHealth && exists:
-	case op.Kind == registration.Register && !exists && !leaves:
-	default:
+	in, ok := direct(op, exists)
+	if !ok {
 		return func() {}
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = r.direct.Commit(ctx, txn.Write{Urgent: leaves, Ops: func() (api.TxnOps, error) {
-			return r.serverOps(ctx, op.Kind, op.Instance)
+		_ = r.direct.Commit(ctx, txn.Write{Urgent: in.Health == service.Critical, Ops: func() (api.TxnOps, error) {
+			return r.serverOps(ctx, op.Kind, in)
 		}})
 	}()
 	return func() {
@@ -43,6 +40,20 @@ func (r *Registry) shortcut(ctx context.Context, op registration.Op) (wait func(
 		case <-ctx.Done():
 		}
 	}
+}
+
+// direct is what is written to the servers directly, if anything, of an entry
+// that the agent holds already or not.
+func direct(op registration.Op, exists bool) (in service.Instance, ok bool) {
+	in = op.Instance
+	switch op.Kind {
+	case registration.SetHealth:
+		return in, exists
+	case registration.Register:
+		in.Notes = "" // the agent's new check has none: it would put ours right with one more write
+		return in, !exists && in.Health != service.Critical
+	}
+	return in, false
 }
 
 // Push makes the servers hold an entry as the agent does. The agent itself
