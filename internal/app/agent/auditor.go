@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/service"
 )
@@ -32,7 +33,7 @@ type auditor struct {
 	board   *board
 	log     *slog.Logger
 	metrics *metrics
-	pulse   *pulse
+	pulse   *process.Pulse
 
 	// The loop's own.
 	audited map[string]standing // what was compared last
@@ -91,8 +92,8 @@ func (a *auditor) watch(ctx context.Context, views chan<- map[string]service.Hea
 // audit compares once. It returns when the next comparison is due if nothing
 // happens before.
 func (a *auditor) audit(ctx context.Context) time.Time {
-	a.pulse.beat()
-	defer a.pulse.rest()
+	a.pulse.Beat()
+	defer a.pulse.Rest()
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
 	before := a.board.standings()
