@@ -290,17 +290,19 @@ func TestValuesAreCommentedAndInTheSchema(t *testing.T) {
 	key := regexp.MustCompile(`^( *)([A-Za-z]+):(.*)$`)
 	comment := regexp.MustCompile(`^ *# `)
 	lines := strings.Split(string(text), "\n")
-	var top string
+	unnested := strings.Repeat(" ", 80)
+	resources := unnested // the indent of the last key, if that is resources
 	for i, line := range lines {
 		m := key.FindStringSubmatch(line)
 		if m == nil {
 			continue
 		}
 		indent, name, value := m[1], m[2], m[3]
-		if indent == "" {
-			top = name
-		} else if top == "resources" {
+		if len(indent) > len(resources) {
 			continue // the API's own names
+		}
+		if resources = unnested; name == "resources" {
+			resources = indent
 		}
 		above := i > 0 && comment.MatchString(lines[i-1])
 		group := value == "" && comment.MatchString(lines[i+1])

@@ -20,6 +20,7 @@ var core = []string{
 	"internal/succession",
 	"internal/nodeview",
 	"internal/diagnosis",
+	"internal/nodelease",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this

@@ -10,15 +10,17 @@ import (
 
 	"fairway.dev/fairway/internal/app/agent"
 	"fairway.dev/fairway/internal/app/cli"
+	"fairway.dev/fairway/internal/app/controller"
 	"fairway.dev/fairway/internal/app/gatesidecar"
 )
 
 // commands are the command lines of all binaries, by folder of cmd.
 func commands() map[string]*cobra.Command {
 	return map[string]*cobra.Command{
-		"fairway":       cli.Command(),
-		"fairway-agent": agent.Command(),
-		"fairway-gate":  gatesidecar.Command(),
+		"fairway":            cli.Command(),
+		"fairway-agent":      agent.Command(),
+		"fairway-controller": controller.Command(),
+		"fairway-gate":       gatesidecar.Command(),
 	}
 }
 

@@ -140,20 +140,20 @@ func judge(ref service.PodRef, pod *corev1.Pod, err error) (found *service.Pod, 
 	case err == nil:
 		there := Pod(pod)
 		return &there, "", nil
-	case isNotFound(err, ref.Name):
+	case NotFound(err, "pods", ref.Name):
 		return nil, whyNotFound, nil
 	}
 	return nil, "", fmt.Errorf("get pod %s: %w", ref, err)
 }
 
-// isNotFound tells whether err is the API server's own statement that there is
-// no pod of that name. The client makes a NotFound of any 404, also of a
-// proxy's error page, and marks those as unexpected.
-func isNotFound(err error, name string) bool {
+// NotFound tells whether err is the API server's own statement that there is no
+// object of that name and resource, of the core group. The client makes a NotFound
+// of any 404, also of a proxy's error page, and marks those as unexpected.
+func NotFound(err error, resource, name string) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsNotFound(err) || !errors.As(err, &status) || apierrors.IsUnexpectedServerError(err) {
 		return false
 	}
 	details := status.Status().Details
-	return details != nil && details.Kind == "pods" && details.Group == "" && details.Name == name
+	return details != nil && details.Kind == resource && details.Group == "" && details.Name == name
 }

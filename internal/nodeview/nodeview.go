@@ -18,6 +18,13 @@ import (
 // Path is where an agent serves its View.
 const Path = "/v1/view"
 
+// The headers of every answer of an agent, by which who asks knows that it is
+// the agent of that node and no other that answers at the address.
+const (
+	HeaderCluster = "Fairway-Cluster"
+	HeaderNode    = "Fairway-Node"
+)
+
 // View is one agent's view of its node, as of one moment.
 type View struct {
 	Version  string    `json:"version"`

@@ -22,11 +22,16 @@ import (
 	"fairway.dev/fairway/lab/images"
 )
 
-// Namespace is where Fairway is installed in a lab, AgentName its DaemonSet.
+// Namespace is where Fairway is installed in a lab, AgentName its DaemonSet, and
+// ControllerName its Deployment, which is there with ConsulServers.
 const (
-	Namespace = "fairway-system"
-	AgentName = "fairway-agent"
+	Namespace      = "fairway-system"
+	AgentName      = "fairway-agent"
+	ControllerName = "fairway-controller"
 )
+
+// Controllers is how many replicas of the controller run.
+const Controllers = 2
 
 // Registry is where a lab's Fairway registers pods; the chart's value registry.
 type Registry string

@@ -24,8 +24,8 @@ const AuthMethod = "k8s"
 // those who log in.
 const reviewer = "consul-auth-method"
 
-// LogIn makes the agents of the Fairway that is installed log in to Consul with
-// their service account, as docs/registries.md says, instead of using a token
+// LogIn makes the Fairway that is installed log in to Consul with its service
+// accounts, as docs/registries.md says, instead of using a token
 // from a Secret. It returns when the agents of all nodes have moved. A lab can do
 // that once; SwitchRegistry undoes what it does to Fairway.
 func LogIn(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface, registry Registry) error {
@@ -97,7 +97,7 @@ func makeAuthMethod(ctx context.Context, lab *cluster.Cluster, registry Registry
 	}
 	_, _, err = acl.BindingRuleCreate(&api.ACLBindingRule{
 		AuthMethod: AuthMethod, BindType: api.BindingRuleBindTypeRole, BindName: role.Name,
-		Selector: fmt.Sprintf("serviceaccount.namespace==%q and serviceaccount.name==%q", Namespace, AgentName),
+		Selector: fmt.Sprintf("serviceaccount.namespace==%q and (serviceaccount.name==%q or serviceaccount.name==%q)", Namespace, AgentName, ControllerName),
 	}, write)
 	return err
 }

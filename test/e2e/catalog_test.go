@@ -49,6 +49,8 @@ func TestCatalogMode(t *testing.T) {
 		{"pod deleted while agent is away", TestPodDeletedWhileAgentIsAway},
 		{"drain loses no request", TestDrainLosesNoRequest},
 		{"faults", func(t *testing.T) { tryFaults(t, someFaults(t)) }},
+		{"controllers come and go", controllersComeAndGo},
+		{"a node dies", nodeDies},
 		{"login", logIn},
 	} {
 		t.Run(kept.name, kept.test)
@@ -79,8 +81,8 @@ func logIn(t *testing.T) {
 
 	acl, ctx := fleet.consul[0].ACL(), bounded(t)
 	tokens, _, err := acl.TokenListFiltered(api.ACLTokenFilterOptions{AuthMethod: workload.AuthMethod}, new(api.QueryOptions).WithContext(ctx))
-	if err != nil || len(tokens) != len(fleet.lab.Nodes()) {
-		t.Fatalf("%d tokens of logins, %v; want one for each node", len(tokens), err)
+	if err != nil || len(tokens) != len(fleet.lab.Nodes())+workload.Controllers {
+		t.Fatalf("%d tokens of logins, %v; want one for each node and each controller", len(tokens), err)
 	}
 	for _, token := range tokens {
 		if _, err := acl.TokenDelete(token.AccessorID, new(api.WriteOptions).WithContext(ctx)); err != nil {

@@ -5,9 +5,26 @@ app.kubernetes.io/component: agent
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* The labels of every object. */}}
+{{/* The labels that select the controller's pods. They can never change. */}}
+{{- define "fairway.controllerSelectorLabels" -}}
+app.kubernetes.io/name: fairway
+app.kubernetes.io/component: controller
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The labels of every object, but for the controller's. */}}
 {{- define "fairway.labels" -}}
 {{ include "fairway.selectorLabels" . }}
+{{ include "fairway.releaseLabels" . }}
+{{- end }}
+
+{{/* The labels of the controller's objects. */}}
+{{- define "fairway.controllerLabels" -}}
+{{ include "fairway.controllerSelectorLabels" . }}
+{{ include "fairway.releaseLabels" . }}
+{{- end }}
+
+{{- define "fairway.releaseLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -48,4 +65,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The image of every container of Fairway. */}}
 {{- define "fairway.image" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* Not empty if the controller is installed. */}}
+{{- define "fairway.controller" -}}
+{{- if or (eq (toString .Values.controller.enabled) "true") (and (eq (toString .Values.controller.enabled) "auto") (eq .Values.registry "catalog")) }}true{{ end }}
+{{- end }}
+
+{{/* The Consul servers for the controller, or a message that says what is missing. */}}
+{{- define "fairway.controllerConsulAddress" -}}
+{{- $address := .Values.controller.consulAddress | default (include "fairway.consulAddress" .) }}
+{{- if contains "//127.0.0.1:" $address }}
+{{- fail "controller.consulAddress is required with registry=agent: the Consul servers, for example --set controller.consulAddress=http://consul-server.consul.svc:8500. The controller's pods are not on the nodes' network." }}
+{{- end }}
+{{- $address }}
 {{- end }}

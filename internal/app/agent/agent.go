@@ -13,21 +13,21 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/consul/catalog"
@@ -54,7 +54,7 @@ type Agent struct {
 	log  *slog.Logger
 	// outside is what the agent speaks to.
 	outside  outside
-	closers  []step
+	closers  []process.Step
 	registry *prometheus.Registry
 	// describe says in words where the pods come from, sources in values.
 	describe func(now time.Time) string
@@ -109,14 +109,14 @@ func New(opts Options, log *slog.Logger) (*Agent, error) {
 	a := newAgent(opts, log, outside)
 	a.registry.MustRegister(sourceCollector{source.sources()})
 	a.describe, a.sources = source.Describe, source.view
-	a.closers = append(closers, step{"events", time.Second, func(context.Context) error { writer.Close(); return nil }})
+	a.closers = append(closers, process.Step{Name: "events", Within: time.Second, Do: func(context.Context) error { writer.Close(); return nil }})
 	return a, nil
 }
 
 func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reg.MustRegister(usageCollector{outside.usage})
+	reg.MustRegister(process.ConsulUsage{Usage: outside.usage})
 	return &Agent{
 		opts: opts, log: log, outside: outside, registry: reg,
 		describe: func(time.Time) string { return "" }, sources: func() []nodeview.Source { return nil },
@@ -124,23 +124,11 @@ func newAgent(opts Options, log *slog.Logger, outside outside) *Agent {
 	}
 }
 
-func restConfig(opts Options) (*rest.Config, error) {
-	if opts.Kubeconfig != "" {
-		return clientcmd.BuildConfigFromFlags("", opts.Kubeconfig)
-	}
-	return rest.InClusterConfig()
-}
-
 func kubernetesClient(opts Options) (*kube.Client, error) {
-	config, err := restConfig(opts)
+	config, err := process.Kubernetes(opts.Kubeconfig, userAgent)
 	if err != nil {
 		return nil, err
 	}
-	config.UserAgent = userAgent
-	// Protobuf costs a fraction of JSON to read, at both ends. Who does not
-	// speak it may still answer in JSON.
-	config.ContentType = runtime.ContentTypeProtobuf
-	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	// A node that starts all of its pods at once needs two patches and an Event
 	// for each; the client's default of 5 a second would hold up their gates.
 	config.QPS, config.Burst = 50, 200
@@ -160,17 +148,8 @@ func tokenVerifier(opts Options, client *kube.Client, log *slog.Logger) (*tokens
 }
 
 // consulAdapters are what speaks to Consul, and what is to be done at the end.
-func consulAdapters(opts Options) (outside, []step, error) {
-	client, err := consul.New(consul.Config{
-		Address:         opts.ConsulAddress,
-		TokenFile:       opts.ConsulTokenFile,
-		AuthMethod:      opts.ConsulAuthMethod,
-		BearerTokenFile: opts.ConsulBearerTokenFile,
-		CAFile:          opts.ConsulCAFile,
-		CertFile:        opts.ConsulCertFile,
-		KeyFile:         opts.ConsulKeyFile,
-		UserAgent:       userAgent,
-	})
+func consulAdapters(opts Options) (outside, []process.Step, error) {
+	client, err := opts.ConsulOptions.Client(userAgent)
 	if err != nil {
 		return outside{}, nil, err
 	}
@@ -186,7 +165,7 @@ func consulAdapters(opts Options) (outside, []step, error) {
 			return outside{}, nil, err
 		}
 		// A client agent would go on using the token, the servers do not.
-		return sides(registry, client, registry), []step{{"log out of Consul", 2 * time.Second, client.Logout}}, nil
+		return sides(registry, client, registry), []process.Step{{Name: "log out of Consul", Within: 2 * time.Second, Do: client.Logout}}, nil
 	}
 	identity := consul.NewIdentity(client)
 	registry, err := agentapi.New(agentapi.Options{Client: client, Identity: identity, CheckTTL: opts.CheckTTL})
@@ -210,40 +189,41 @@ func sides(registry registry, client *consul.Client, node health.Node) outside {
 // process: it finishes the write it is at, hands the entries' dead-man over,
 // and takes nothing out. It returns nil if ctx ended.
 func (a *Agent) Run(ctx context.Context) (err error) {
-	stop := &stopStack{log: a.log}
-	defer func() { err = errors.Join(err, stop.run(context.WithoutCancel(ctx))) }()
+	stop := &process.StopStack{Log: a.log}
+	defer func() { err = errors.Join(err, stop.Run(context.WithoutCancel(ctx))) }()
 	for _, closer := range a.closers {
-		stop.push(closer)
+		stop.Push(closer)
 	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	loops := a.loops()
-	server, serve, err := a.listen(ctx, loops)
+	at, serve, shutdown, err := process.Listen(ctx, a.opts.Listen, a.handler(ctx, loops))
 	if err != nil {
 		return err
 	}
-	stop.push(step{"http", 2 * time.Second, server.Shutdown})
-	stop.push(step{"hand over checks", 5 * time.Second, loops.publisher.handOver})
+	a.listening("http", at)
+	stop.Push(shutdown)
+	stop.Push(process.Step{Name: "hand over checks", Within: 5 * time.Second, Do: loops.publisher.handOver})
 
 	a.log.Info("starting", "node", a.opts.NodeName, "cluster", a.opts.ClusterID,
 		"pod_source", a.opts.PodSource, "registry", a.opts.Registry, "consul", a.opts.ConsulAddress)
-	parts := []part{
-		{"http", serve},
-		{"pods", a.outside.source.Run},
-		{"publisher", loops.publisher.run},
-		{"confirmer", loops.confirmer.run},
-		{"gatekeeper", loops.gatekeeper.run},
-		{"auditor", loops.auditor.run},
+	parts := []process.Part{
+		serve,
+		{Name: "pods", Do: a.outside.source.Run},
+		{Name: "publisher", Do: loops.publisher.run},
+		{Name: "confirmer", Do: loops.confirmer.run},
+		{Name: "gatekeeper", Do: loops.gatekeeper.run},
+		{Name: "auditor", Do: loops.auditor.run},
 	}
 	if loops.successor != nil {
-		parts = append(parts, part{"successor", loops.successor.run})
+		parts = append(parts, process.Part{Name: "successor", Do: loops.successor.run})
 	}
 	servers, err := a.podServers(ctx, loops.waits)
 	if err != nil {
 		return err
 	}
 	for _, part := range append(parts, servers...) {
-		group.Go(func() error { return part.runUntil(ctx) })
+		group.Go(func() error { return part.Run(ctx) })
 	}
 	err = group.Wait()
 	a.log.Info("stopping; entries and gates stay as they are")
@@ -280,7 +260,7 @@ func (a *Agent) loops() loops {
 	}
 	confirmer := &confirmer{
 		source: o.source, log: a.log.With("component", "confirmer"),
-		metrics: metrics, pulse: newPulse("confirmer", stuckAfter), wake: newTrigger(), answer: board.reassert,
+		metrics: metrics, pulse: process.NewPulse("confirmer", stuckAfter), wake: newTrigger(), answer: board.reassert,
 		answers: map[string]registration.Answer{},
 	}
 	publisher := &publisher{
@@ -291,16 +271,16 @@ func (a *Agent) loops() loops {
 			source: o.source, evidence: confirmer, writer: o.writer, board: board, log: a.log.With("component", "breaker"), metrics: metrics,
 		},
 		handsBack: a.opts.KatalogSync == succession.Predecessor,
-		log:       a.log.With("component", "publisher"), metrics: metrics, pulse: newPulse("publisher", stuckAfter),
+		log:       a.log.With("component", "publisher"), metrics: metrics, pulse: process.NewPulse("publisher", stuckAfter),
 	}
 	gatekeeper := &gatekeeper{
 		source: o.source, changed: o.source.Subscribe(), prover: o.prover, writer: o.writer, board: board,
 		gates: []string{service.GateReachable},
-		log:   a.log.With("component", "gatekeeper"), metrics: metrics, pulse: newPulse("gatekeeper", stuckAfter),
+		log:   a.log.With("component", "gatekeeper"), metrics: metrics, pulse: process.NewPulse("gatekeeper", stuckAfter),
 	}
 	auditor := &auditor{
 		watcher: o.watcher, board: board,
-		log: a.log.With("component", "auditor"), metrics: metrics, pulse: newPulse("auditor", stuckAfter),
+		log: a.log.With("component", "auditor"), metrics: metrics, pulse: process.NewPulse("auditor", stuckAfter),
 	}
 	waits := &waits{
 		source: o.source, prover: o.prover, board: board, writer: o.writer,
@@ -312,37 +292,31 @@ func (a *Agent) loops() loops {
 		l.successor = &successor{
 			mode: a.opts.KatalogSync, cluster: a.opts.ClusterID, node: a.opts.NodeName, checkTTL: checkTTL, resync: a.opts.Resync,
 			source: o.source, changed: o.source.Subscribe(), theirs: o.katalog, servers: o.lookup, writer: o.writer, board: board,
-			log: a.log.With("component", "successor"), metrics: metrics, pulse: newPulse("successor", stuckAfter),
+			log: a.log.With("component", "successor"), metrics: metrics, pulse: process.NewPulse("successor", stuckAfter),
 		}
 	}
 	return l
 }
 
-// listen opens the HTTP port. The server outlives the loops, so that probes
-// and metrics show the stop as well; serve ends with ctx and leaves it running.
-func (a *Agent) listen(ctx context.Context, l loops) (*http.Server, func(context.Context) error, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.opts.Listen)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listen on %s: %w", a.opts.Listen, err)
-	}
-	a.listening("http", listener.Addr())
-	pulses := []*pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}
+// handler serves the probes, and the view of the node for people.
+func (a *Agent) handler(ctx context.Context, l loops) http.Handler {
+	board := l.publisher.board
+	pulses := []*process.Pulse{l.publisher.pulse, l.confirmer.pulse, l.gatekeeper.pulse, l.auditor.pulse}
 	if l.successor != nil {
 		pulses = append(pulses, l.successor.pulse)
 	}
-	server := &http.Server{
-		Handler:           handler(ctx, a.registry, l.publisher.board, a.describe, a.viewer(l.publisher.board), pulses),
-		ReadHeaderTimeout: 5 * time.Second,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }() // ends with Shutdown
-	serve := func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-failed:
-			return err
-		}
-	}
-	return server, serve, nil
+	mux := process.Probes{Gatherer: a.registry, Pulses: pulses, Ready: func(now time.Time) (why, details string) {
+		return board.why(), strings.TrimSpace(a.describe(now) + "\n" + board.freezes())
+	}}.Handler(ctx)
+	view := a.viewer(board)
+	mux.HandleFunc("GET "+nodeview.Path, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(view(time.Now()))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Who asks whether this node lives must not take another's answer for it.
+		w.Header().Set(nodeview.HeaderCluster, a.opts.ClusterID)
+		w.Header().Set(nodeview.HeaderNode, a.opts.NodeName)
+		mux.ServeHTTP(w, r)
+	})
 }

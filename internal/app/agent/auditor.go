@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/service"
 )
@@ -32,7 +33,7 @@ type auditor struct {
 	board   *board
 	log     *slog.Logger
 	metrics *metrics
-	pulse   *pulse
+	pulse   *process.Pulse
 
 	// The loop's own.
 	audited map[string]standing // what was compared last
@@ -71,17 +72,20 @@ func (a *auditor) run(ctx context.Context) error {
 func (a *auditor) watch(ctx context.Context, views chan<- map[string]service.Health) {
 	var index uint64
 	for ctx.Err() == nil {
-		view, next, err := a.watcher.Next(ctx, index)
+		held, next, err := a.watcher.Next(ctx, index)
 		if index = next; err != nil {
 			a.board.record.serversAway(consul.Reason(err))
 			a.board.distrust()
 			pause(ctx, auditPace)
 			continue
 		}
-		a.board.record.atServers(view, time.Now())
+		a.board.record.atServers(held.Health, time.Now())
 		a.metrics.serversAnswered.SetToCurrentTime()
+		if held.Disturbed {
+			a.board.distrust() // somebody takes this node for dead, or asks whether it is
+		}
 		select {
-		case views <- view:
+		case views <- held.Health:
 		case <-ctx.Done():
 		}
 		pause(ctx, auditPace)
@@ -91,18 +95,19 @@ func (a *auditor) watch(ctx context.Context, views chan<- map[string]service.Hea
 // audit compares once. It returns when the next comparison is due if nothing
 // happens before.
 func (a *auditor) audit(ctx context.Context) time.Time {
-	a.pulse.beat()
-	defer a.pulse.rest()
+	a.pulse.Beat()
+	defer a.pulse.Rest()
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
 	before := a.board.standings()
-	servers, _, err := a.watcher.Next(ctx, 0)
+	held, _, err := a.watcher.Next(ctx, 0)
 	if err != nil {
 		a.board.record.serversAway(consul.Reason(err))
 		a.metrics.audits.WithLabelValues("unknown").Inc()
 		a.log.Debug("the servers could not be asked what they hold", "reason", consul.Reason(err), "err", err)
 		return time.Now().Add(pushFirst)
 	}
+	servers := held.Health
 	a.board.record.atServers(servers, time.Now())
 	a.metrics.serversAnswered.SetToCurrentTime()
 	a.audited = a.board.standings()

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -97,7 +98,7 @@ func TestFrozenIsAskedAgain(t *testing.T) {
 		kube.set(webPod(1))
 		c := &confirmer{
 			source: kube, answer: newTrigger(), wake: newTrigger(), log: slog.New(slog.DiscardHandler),
-			metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("confirmer", stuckAfter),
+			metrics: newMetrics(prometheus.NewRegistry()), pulse: process.NewPulse("confirmer", stuckAfter),
 			answers: map[string]registration.Answer{},
 		}
 		ctx, cancel := context.WithCancel(t.Context())

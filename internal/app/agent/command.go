@@ -1,10 +1,6 @@
 package agent
 
 import (
-	"fmt"
-	"io"
-	"log/slog"
-
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 )
@@ -12,7 +8,6 @@ import (
 // Command is the command line of the agent.
 func Command() *cobra.Command {
 	o := Default()
-	level := o.LogLevel.String()
 	cmd := &cobra.Command{
 		Use:   "fairway-agent",
 		Short: "Publish this node's pods to Consul and open their readiness gates on proof",
@@ -27,14 +22,11 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
-				return fmt.Errorf("--log-level: %w", err)
-			}
 			if err := o.Validate(); err != nil {
 				return err
 			}
 			o.Version = cmd.Root().Version
-			log := newLogger(cmd.ErrOrStderr(), o)
+			log := o.Logger(cmd.ErrOrStderr())
 			klog.SetSlogLogger(log.With("component", "client-go"))
 			a, err := New(o, log)
 			if err != nil {
@@ -44,23 +36,16 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 		},
 	}
 	f := cmd.Flags()
+	o.ConsulOptions.AddFlags(f, "the node's Consul agent, or the Consul servers")
+	o.LogOptions.AddFlags(f)
 	f.DurationVar(&o.CheckTTL, "check-ttl", o.CheckTTL, "how long entries outlive a Fairway that is gone for good, before Consul calls them critical")
 	f.StringVar(&o.ClusterID, "cluster-id", o.ClusterID, "id of this cluster, unique among those that share a Consul (env CLUSTER_ID)")
-	f.StringVar(&o.ConsulAddress, "consul-address", o.ConsulAddress, "the node's Consul agent, or the Consul servers: http://host:port, https://host:port or unix:///path")
-	f.StringVar(&o.ConsulAuthMethod, "consul-auth-method", o.ConsulAuthMethod, "auth method of Consul that gives the ACL token in exchange for a bearer token")
-	f.StringVar(&o.ConsulBearerTokenFile, "consul-bearer-token-file", o.ConsulBearerTokenFile, "file with the bearer token for the auth method")
-	f.StringVar(&o.ConsulCAFile, "consul-ca-file", o.ConsulCAFile, "CA certificates that Consul's certificate must come from (https)")
-	f.StringVar(&o.ConsulCertFile, "consul-cert-file", o.ConsulCertFile, "client certificate for Consul (https)")
-	f.StringVar(&o.ConsulKeyFile, "consul-key-file", o.ConsulKeyFile, "key of the client certificate (https)")
-	f.StringVar(&o.ConsulTokenFile, "consul-token-file", o.ConsulTokenFile, "file with the Consul ACL token; a changed file takes effect at once")
 	f.StringVar(&o.GRPCListen, "grpc-listen", o.GRPCListen, "address at which fairway-gate asks for its pod; empty: off")
 	f.StringVar(&o.KatalogRPCListen, "katalog-rpc-listen", o.KatalogRPCListen, "address of katalog-sync's RPC, for its sidecars; empty: off")
 	f.StringVar((*string)(&o.KatalogSync), "katalog-sync", string(o.KatalogSync), "take-over: take katalog-sync's place on this node; hand-back: give it back; empty: leave what is katalog-sync's alone")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig file; without one the pod's service account is used")
 	f.StringVar(&o.KubeletAddress, "kubelet-address", o.KubeletAddress, "the node's kubelet, host or host:port, for --pod-source=kubelet (env NODE_IP)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz, /readyz and the view for the command fairway")
-	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
-	f.StringVar(&level, "log-level", level, "debug, info, warn or error")
 	f.Float64Var(&o.MaxRemovalShare, "max-removal-share", o.MaxRemovalShare, "largest share of the instances in service, of the node or of a service on it, that may be removed within a minute on one word; more are frozen")
 	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP address of the node, shown in Consul's catalog; needed with --registry catalog (env NODE_IP)")
 	f.StringVar(&o.NodeName, "node-name", o.NodeName, "Kubernetes node that this agent serves (env NODE_NAME)")
@@ -72,12 +57,4 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	f.DurationVar(&o.Resync, "resync", o.Resync, "how often the registry is looked at without a change of a pod, to repair what others changed")
 	f.StringVar(&o.SigningKeysFile, "signing-keys-file", o.SigningKeysFile, "file that keeps the keys by which pods' tokens are checked, for a start while the API server is away; empty: none")
 	return cmd
-}
-
-func newLogger(out io.Writer, o Options) *slog.Logger {
-	options := &slog.HandlerOptions{Level: o.LogLevel}
-	if o.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(out, options))
-	}
-	return slog.New(slog.NewJSONHandler(out, options))
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
@@ -30,7 +31,7 @@ type confirmer struct {
 	answer  trigger // wakes the publisher
 	log     *slog.Logger
 	metrics *metrics
-	pulse   *pulse
+	pulse   *process.Pulse
 	wake    trigger
 
 	mu   sync.Mutex
@@ -88,9 +89,9 @@ func (c *confirmer) answered() map[string]registration.Answer {
 func (c *confirmer) run(ctx context.Context) error {
 	c.asked = map[service.PodRef]*question{}
 	for {
-		c.pulse.beat()
+		c.pulse.Beat()
 		wait := c.pass(ctx)
-		c.pulse.rest()
+		c.pulse.Rest()
 
 		timer := time.NewTimer(wait)
 		select {
@@ -112,7 +113,7 @@ func (c *confirmer) pass(ctx context.Context) time.Duration {
 	for _, pod := range c.due(now) {
 		group.Go(func() error {
 			c.confirm(ctx, pod)
-			c.pulse.beat()
+			c.pulse.Beat()
 			return nil
 		})
 	}

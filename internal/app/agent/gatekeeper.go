@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/service"
@@ -47,7 +48,7 @@ type gatekeeper struct {
 	gates   []string // those that it opens, Fairway's own first
 	log     *slog.Logger
 	metrics *metrics
-	pulse   *pulse
+	pulse   *process.Pulse
 
 	pods map[string]*pod // by UID; the loop's own
 }
@@ -70,9 +71,9 @@ type pod struct {
 func (g *gatekeeper) run(ctx context.Context) error {
 	g.pods = map[string]*pod{}
 	for {
-		g.pulse.beat()
+		g.pulse.Beat()
 		wait := g.pass(ctx)
-		g.pulse.rest()
+		g.pulse.Rest()
 
 		timer := time.NewTimer(wait)
 		select {
@@ -200,7 +201,7 @@ func (g *gatekeeper) prove(ctx context.Context, waiting []*pod) map[string]gate.
 	answers := g.prover.Prove(ctx, ask)
 	g.metrics.proven(answers)
 	maps.Copy(proofs, answers)
-	g.pulse.beat()
+	g.pulse.Beat()
 	return proofs
 }
 
@@ -247,7 +248,7 @@ func (g *gatekeeper) show(ctx context.Context) {
 				g.showGates(ctx, p)
 			}
 			g.showAnnotations(ctx, p)
-			g.pulse.beat()
+			g.pulse.Beat()
 			return nil
 		})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/service"
 )
@@ -44,7 +45,7 @@ func TestI6GatekeeperAtRest(t *testing.T) {
 		g := &gatekeeper{
 			source: pods, changed: pods.Subscribe(), prover: allPass{}, writer: pods, board: board,
 			gates: []string{service.GateReachable},
-			log:   slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("gatekeeper", stuckAfter),
+			log:   slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: process.NewPulse("gatekeeper", stuckAfter),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

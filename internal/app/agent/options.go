@@ -1,17 +1,14 @@
 package agent
 
 import (
-	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/succession"
 )
@@ -24,13 +21,8 @@ type Options struct {
 	Registry    string // RegistryAgent or RegistryCatalog
 	NodeAddress string // the node's IP; for RegistryCatalog
 
-	ConsulAddress         string
-	ConsulTokenFile       string
-	ConsulAuthMethod      string // instead of ConsulTokenFile
-	ConsulBearerTokenFile string // what ConsulAuthMethod is given
-	ConsulCAFile          string
-	ConsulCertFile        string
-	ConsulKeyFile         string
+	process.ConsulOptions
+	process.LogOptions
 
 	// PodNamespace and PodName name the agent's own pod; empty if it is in none.
 	PodNamespace, PodName string
@@ -53,9 +45,6 @@ type Options struct {
 	// MaxRemovalShare, from 0 to 1; see registration.Evidence.
 	MaxRemovalShare float64
 
-	LogFormat string // text or json
-	LogLevel  slog.Level
-
 	Version string // of this program
 }
 
@@ -69,69 +58,53 @@ const (
 // differs per process, the cluster and the node, is taken from the environment.
 func Default() Options {
 	return Options{
-		ClusterID:             os.Getenv("CLUSTER_ID"),
-		NodeName:              os.Getenv("NODE_NAME"),
-		Registry:              RegistryAgent,
-		NodeAddress:           os.Getenv("NODE_IP"),
-		PodNamespace:          os.Getenv("POD_NAMESPACE"),
-		PodName:               os.Getenv("POD_NAME"),
-		ConsulAddress:         "http://127.0.0.1:8500",
-		ConsulBearerTokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
-		Listen:                ":9980",
-		GRPCListen:            ":9981",
-		CheckTTL:              agentapi.DefaultCheckTTL,
-		Resync:                10 * time.Second,
-		MaxRemovalShare:       0.5,
-		LogFormat:             "json",
-		LogLevel:              slog.LevelInfo,
-		PodSource:             sourceAuto,
-		PodsAPISocket:         "/var/lib/kubelet/pods-api/pods-api.sock",
-		KubeletAddress:        os.Getenv("NODE_IP"),
+		ClusterID:       os.Getenv("CLUSTER_ID"),
+		NodeName:        os.Getenv("NODE_NAME"),
+		Registry:        RegistryAgent,
+		NodeAddress:     os.Getenv("NODE_IP"),
+		PodNamespace:    os.Getenv("POD_NAMESPACE"),
+		PodName:         os.Getenv("POD_NAME"),
+		ConsulOptions:   process.DefaultConsul(),
+		LogOptions:      process.DefaultLog(),
+		Listen:          ":9980",
+		GRPCListen:      ":9981",
+		CheckTTL:        agentapi.DefaultCheckTTL,
+		Resync:          10 * time.Second,
+		MaxRemovalShare: 0.5,
+		PodSource:       sourceAuto,
+		PodsAPISocket:   "/var/lib/kubelet/pods-api/pods-api.sock",
+		KubeletAddress:  os.Getenv("NODE_IP"),
 	}
 }
 
-// clusterIDs are names that can stand in a label, a metric and a URL.
-var clusterIDs = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
-
 // Validate names everything that is wrong.
 func (o Options) Validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf(format, args...))
-		}
-	}
-	check(clusterIDs.MatchString(o.ClusterID),
-		"--cluster-id %q: must be 1 to 63 letters, digits, '.', '_' or '-', and differ between clusters that share a Consul", o.ClusterID)
-	check(o.NodeName != "", "--node-name: required; the Kubernetes node that this agent serves")
-	check(o.Registry == RegistryAgent || o.Registry == RegistryCatalog, "--registry %q: must be agent or catalog", o.Registry)
+	var c process.Check
+	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate())
+	c.That(o.NodeName != "", "--node-name: required; the Kubernetes node that this agent serves")
+	c.That(o.Registry == RegistryAgent || o.Registry == RegistryCatalog, "--registry %q: must be agent or catalog", o.Registry)
 	if o.Registry == RegistryCatalog {
 		_, err := netip.ParseAddr(o.NodeAddress)
-		check(err == nil, "--node-address %q: must be the node's IP address with --registry catalog", o.NodeAddress)
+		c.That(err == nil, "--node-address %q: must be the node's IP address with --registry catalog", o.NodeAddress)
 	}
-	check(slices.Contains([]succession.Mode{succession.Apart, succession.Successor, succession.Predecessor}, o.KatalogSync),
+	c.That(slices.Contains([]succession.Mode{succession.Apart, succession.Successor, succession.Predecessor}, o.KatalogSync),
 		"--katalog-sync %q: must be %s or %s, or not be given", o.KatalogSync, succession.Successor, succession.Predecessor)
-	check(o.KatalogSync == succession.Apart || o.Registry == RegistryAgent,
+	c.That(o.KatalogSync == succession.Apart || o.Registry == RegistryAgent,
 		"--katalog-sync: only with --registry agent; katalog-sync registers with client agents")
-	check(o.ConsulAddress != "", "--consul-address: required")
-	check(o.ConsulTokenFile == "" || o.ConsulAuthMethod == "", "--consul-token-file and --consul-auth-method: only one can give the token")
-	check(o.ConsulAuthMethod == "" || o.ConsulBearerTokenFile != "", "--consul-bearer-token-file: required with --consul-auth-method")
-	check((o.ConsulCertFile == "") == (o.ConsulKeyFile == ""), "--consul-cert-file and --consul-key-file go together")
-	check(slices.Contains([]string{sourceAuto, sourcePodsAPI, sourceInformer, sourceKubelet}, o.PodSource),
+	c.That(slices.Contains([]string{sourceAuto, sourcePodsAPI, sourceInformer, sourceKubelet}, o.PodSource),
 		"--pod-source %q: must be auto, podsapi, informer or kubelet", o.PodSource)
-	check(o.PodSource != sourceAuto && o.PodSource != sourcePodsAPI || filepath.IsAbs(o.PodsAPISocket),
+	c.That(o.PodSource != sourceAuto && o.PodSource != sourcePodsAPI || filepath.IsAbs(o.PodsAPISocket),
 		"--pods-api-socket %q: must be the path of the kubelet's socket", o.PodsAPISocket)
-	check(o.PodSource != sourceKubelet || o.KubeletAddress != "", "--kubelet-address: required with --pod-source=kubelet")
+	c.That(o.PodSource != sourceKubelet || o.KubeletAddress != "", "--kubelet-address: required with --pod-source=kubelet")
 	for _, a := range []struct{ flag, address string }{
 		{"--listen", o.Listen}, {"--grpc-listen", o.GRPCListen}, {"--katalog-rpc-listen", o.KatalogRPCListen},
 	} {
 		_, _, err := net.SplitHostPort(a.address)
-		check(err == nil || a.address == "" && a.flag != "--listen", "%s %q: must be host:port or :port", a.flag, a.address)
+		c.That(err == nil || a.address == "" && a.flag != "--listen", "%s %q: must be host:port or :port", a.flag, a.address)
 	}
-	check(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
-	check(o.MaxRemovalShare >= 0 && o.MaxRemovalShare <= 1, "--max-removal-share %v: must be from 0 to 1", o.MaxRemovalShare)
-	check((o.PodName == "") == (o.PodNamespace == ""), "--pod-name and --pod-namespace go together")
-	check(o.Resync >= time.Second, "--resync %s: must be 1s or more", o.Resync)
-	check(o.LogFormat == "text" || o.LogFormat == "json", "--log-format %q: must be text or json", o.LogFormat)
-	return errors.Join(errs...)
+	c.That(o.CheckTTL >= time.Minute, "--check-ttl %s: must be 1m or more, it has to outlast a restart of this agent", o.CheckTTL)
+	c.That(o.MaxRemovalShare >= 0 && o.MaxRemovalShare <= 1, "--max-removal-share %v: must be from 0 to 1", o.MaxRemovalShare)
+	c.That((o.PodName == "") == (o.PodNamespace == ""), "--pod-name and --pod-namespace go together")
+	c.That(o.Resync >= time.Second, "--resync %s: must be 1s or more", o.Resync)
+	return c.Err()
 }

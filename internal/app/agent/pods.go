@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/kubelet"
 	"fairway.dev/fairway/internal/podset"
@@ -75,7 +76,7 @@ func newNodePods(opts Options, client *kube.Client, log *slog.Logger) (*nodePods
 		log: log, restarts: newTrigger(),
 	}
 	if opts.PodSource == sourceKubelet {
-		config, err := restConfig(opts)
+		config, err := process.Kubernetes(opts.Kubeconfig, userAgent)
 		if err != nil {
 			return nil, fmt.Errorf("configuration for the kubelet: %w", err)
 		}
@@ -112,13 +113,13 @@ func (n *nodePods) sources() []source {
 func (n *nodePods) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, source := range n.sources() {
-		group.Go(func() error { return part{source.name, source.run}.runUntil(ctx) })
+		group.Go(func() error { return process.Part{Name: source.name, Do: source.run}.Run(ctx) })
 	}
 	if n.watchRestarts != nil {
 		group.Go(func() error {
-			return part{"kubelet's restarts", func(ctx context.Context) error {
+			return process.Part{Name: "kubelet's restarts", Do: func(ctx context.Context) error {
 				return n.watchRestarts(ctx, n.restarts.fire)
-			}}.runUntil(ctx)
+			}}.Run(ctx)
 		})
 	}
 	group.Go(func() error { return n.show(ctx) })

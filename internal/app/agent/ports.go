@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 
+	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -54,10 +55,9 @@ type registry interface {
 
 // watcher follows what the servers hold of the node.
 type watcher interface {
-	// Next returns the health of the entries by ID as soon as it differs from
-	// what it was at the index; index 0 is answered at once. An error means that
-	// it is not known.
-	Next(ctx context.Context, index uint64) (map[string]service.Health, uint64, error)
+	// Next returns what they hold as soon as it differs from what it was at the
+	// index; index 0 is answered at once. An error means that it is not known.
+	Next(ctx context.Context, index uint64) (health.Held, uint64, error)
 }
 
 // prover asks the servers what clients get.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -45,7 +46,7 @@ type publisher struct {
 	handsBack bool
 	log       *slog.Logger
 	metrics   *metrics
-	pulse     *pulse
+	pulse     *process.Pulse
 
 	// The loop's own.
 	view     map[string]registration.Entry // by ID: as last observed, plus the writes done since
@@ -62,10 +63,10 @@ type publisher struct {
 func (p *publisher) run(ctx context.Context) error {
 	p.writes = newWrites(p.registry.MostWrites())
 	for {
-		p.pulse.beat()
+		p.pulse.Beat()
 		wait := p.pass(ctx)
 		p.board.passed()
-		p.pulse.rest()
+		p.pulse.Rest()
 
 		timer := time.NewTimer(wait)
 		select {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/rpc/katalogsync"
 	"fairway.dev/fairway/internal/rpc/node"
 	"fairway.dev/fairway/internal/service"
@@ -30,9 +31,9 @@ const katalogWait = 15 * time.Second
 
 // podServers opens the ports at which pods ask, and returns what serves them.
 // The calls under way end with ctx, and are made again to the next process.
-func (a *Agent) podServers(ctx context.Context, waits *waits) ([]part, error) {
+func (a *Agent) podServers(ctx context.Context, waits *waits) ([]process.Part, error) {
 	waits.stopping = ctx.Done()
-	var parts []part
+	var parts []process.Part
 	if a.opts.GRPCListen != "" {
 		serve, err := a.serveGRPC(ctx, "grpc", a.opts.GRPCListen, func(s *grpc.Server) {
 			node.RegisterNodeServer(s, &nodeServer{waits: waits, tokens: a.outside.tokens})
@@ -40,7 +41,7 @@ func (a *Agent) podServers(ctx context.Context, waits *waits) ([]part, error) {
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, serve, part{"tokens", a.outside.tokens.Run})
+		parts = append(parts, serve, process.Part{Name: "tokens", Do: a.outside.tokens.Run})
 	}
 	if a.opts.KatalogRPCListen != "" {
 		serve, err := a.serveGRPC(ctx, "katalog rpc", a.opts.KatalogRPCListen, func(s *grpc.Server) {
@@ -54,10 +55,10 @@ func (a *Agent) podServers(ctx context.Context, waits *waits) ([]part, error) {
 	return parts, nil
 }
 
-func (a *Agent) serveGRPC(ctx context.Context, name, address string, register func(*grpc.Server)) (part, error) {
+func (a *Agent) serveGRPC(ctx context.Context, name, address string, register func(*grpc.Server)) (process.Part, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return part{}, fmt.Errorf("listen on %s: %w", address, err)
+		return process.Part{}, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	a.listening(name, listener.Addr())
 	server := grpc.NewServer(
@@ -69,7 +70,7 @@ func (a *Agent) serveGRPC(ctx context.Context, name, address string, register fu
 	)
 	register(server)
 	context.AfterFunc(ctx, server.Stop)
-	return part{name, func(context.Context) error { return server.Serve(listener) }}, nil
+	return process.Part{Name: name, Do: func(context.Context) error { return server.Serve(listener) }}, nil
 }
 
 // nodeServer answers fairway-gate.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/katalogsync"
 	"fairway.dev/fairway/internal/nodeview"
@@ -56,7 +57,7 @@ type successor struct {
 	board   *board
 	log     *slog.Logger
 	metrics *metrics
-	pulse   *pulse
+	pulse   *process.Pulse
 
 	// The loop's own.
 	asked    time.Time                    // when the servers were asked last
@@ -81,9 +82,9 @@ func (s *successor) run(ctx context.Context) error {
 	s.answer.Unknown = "they were not asked yet"
 	s.yielded, s.absent, s.standing = map[string]bool{}, map[service.PodRef]*question{}, map[string]*stay{}
 	for {
-		s.pulse.beat()
+		s.pulse.Beat()
 		wait := s.pass(ctx)
-		s.pulse.rest()
+		s.pulse.Rest()
 
 		timer := time.NewTimer(wait)
 		select {
@@ -203,7 +204,7 @@ func (s *successor) proveAbsent(ctx context.Context, input succession.Input) map
 		bounded, cancel := context.WithTimeout(ctx, confirmTimeout)
 		absent, why, err := s.source.Absent(bounded, v.Pod)
 		cancel()
-		s.pulse.beat()
+		s.pulse.Beat()
 		switch {
 		case err != nil:
 			s.log.Debug("whether the node has a pod could not be found out", "pod", v.Pod.String(), "err", err)
@@ -229,7 +230,7 @@ func (s *successor) act(ctx context.Context, verdicts []succession.Verdict, pods
 	for _, v := range verdicts {
 		if v.State == succession.Superfluous && ctx.Err() == nil {
 			s.remove(ctx, v, pods)
-			s.pulse.beat()
+			s.pulse.Beat()
 		}
 	}
 }

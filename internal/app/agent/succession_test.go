@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/service"
@@ -318,7 +319,7 @@ func TestI7HandoverThatWaitsSaysSo(t *testing.T) {
 		s := &successor{
 			mode: succession.Successor, cluster: "east", node: "n1", checkTTL: time.Hour, resync: 10 * time.Second,
 			source: kube, changed: kube.Subscribe(), theirs: theirs, servers: theirs, writer: kube, board: board,
-			log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: newPulse("successor", stuckAfter),
+			log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), pulse: process.NewPulse("successor", stuckAfter),
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

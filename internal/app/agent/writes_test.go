@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
@@ -114,7 +115,7 @@ func startMeasuredPublisher(t *testing.T, pods *kubeSide, m *memory, registerer 
 			maxShare: 0.5, source: pods, writer: pods, evidence: &confirmer{wake: newTrigger()},
 			board: board, log: log, metrics: metrics,
 		},
-		log: log, metrics: metrics, pulse: newPulse("publisher", stuckAfter),
+		log: log, metrics: metrics, pulse: process.NewPulse("publisher", stuckAfter),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -3,8 +3,8 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
-	"strconv"
 
 	"github.com/hashicorp/consul/api"
 
@@ -18,8 +18,8 @@ import (
 //
 // An agent at rest writes nothing, so the lease itself is no sign of life:
 // whoever expires one needs other evidence, such as the node's Lease in
-// Kubernetes. An agent that lives makes its lease passing again within its
-// --resync. Its word is the last one, and a dispute shows as a lease that flips.
+// Kubernetes, and can Ask the agent first. An agent that lives puts its lease
+// right as soon as it sees that it is not. Its word is the last one.
 type Leases struct {
 	client  *consul.Client
 	cluster string
@@ -32,10 +32,33 @@ type Lease struct {
 	// Status is passing as long as nobody has expired it. It is empty if there
 	// is no lease: the node was made by hand, or is being made now.
 	Status service.Health
-	// Reason is why it was expired, in the words of who did.
+	// Reason is why it was expired, in the words of who did; of a passing lease the
+	// question that stands on it, see Ask.
 	Reason string
+	// Address is the Kubernetes node's.
+	Address netip.Addr
+	// Index changes with every write of the lease; zero if there is none.
+	// NodeIndex is that of the virtual node's record.
+	Index, NodeIndex uint64
+}
 
-	check *api.HealthCheck
+// Asked tells whether a question stands that the agent has not answered.
+func (l Lease) Asked() bool { return l.Status == service.Passing && l.Reason != "" }
+
+// with is the lease as a check holds it; nil is none.
+func (l Lease) with(check *api.HealthCheck) Lease {
+	l.Status, l.Reason, l.Index = "", "", 0
+	if check != nil {
+		l.Status, l.Reason, l.Index = service.Health(check.Status), check.Output, check.ModifyIndex
+	}
+	return l
+}
+
+// check is the lease in Consul's words.
+func (l *Leases) check(lease Lease) api.HealthCheck {
+	check := identity{cluster: l.cluster, node: lease.Node, name: lease.ConsulNode}.lease()
+	check.ModifyIndex = lease.Index
+	return check
 }
 
 // NewLeases makes Leases. It asks nothing yet.
@@ -53,7 +76,7 @@ func (l *Leases) List(ctx context.Context) ([]Lease, error) {
 			Filter:            filter,
 		}).WithContext(ctx)
 	}
-	checks, meta, err := l.client.Health().State(api.HealthAny, opts("CheckID == "+strconv.Quote(LeaseCheck)))
+	checks, meta, err := l.client.Health().State(api.HealthAny, opts(leaseOnly))
 	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
 		return nil, fmt.Errorf("list leases of cluster %s: checks: %w", l.cluster, err)
 	}
@@ -71,14 +94,29 @@ func (l *Leases) List(ctx context.Context) ([]Lease, error) {
 		if node.Node != NodeName(l.cluster, name) {
 			continue // it has our mark, but not our name
 		}
-		lease := Lease{Node: name, ConsulNode: node.Node, check: byNode[node.Node]}
-		if lease.check != nil {
-			lease.Status, lease.Reason = service.Health(lease.check.Status), lease.check.Output
-		}
-		leases = append(leases, lease)
+		address, _ := netip.ParseAddr(node.Address) // the zero address is nobody's
+		lease := Lease{Node: name, ConsulNode: node.Node, Address: address, NodeIndex: node.ModifyIndex}
+		leases = append(leases, lease.with(byNode[node.Node]))
 	}
 	return leases, nil
 }
+
+// Read returns a lease as it is now. An error means that it is not known.
+func (l *Leases) Read(ctx context.Context, lease Lease) (Lease, error) {
+	checks, meta, err := l.client.Health().Node(lease.ConsulNode, (&api.QueryOptions{
+		RequireConsistent: true, Filter: leaseOnly,
+	}).WithContext(ctx))
+	if err := whole(meta, err, checks == nil || len(checks) > 1 || slices.Contains(checks, nil)); err != nil {
+		return Lease{}, fmt.Errorf("read the lease of %s: %w", lease.ConsulNode, err)
+	}
+	if len(checks) == 0 {
+		return lease.with(nil), nil
+	}
+	return lease.with(checks[0]), nil
+}
+
+// leaseOnly selects the leases among the checks.
+const leaseOnly = `CheckID == "` + LeaseCheck + `"`
 
 func whole(meta *api.QueryMeta, err error, incomplete bool) error {
 	switch {
@@ -90,25 +128,61 @@ func whole(meta *api.QueryMeta, err error, incomplete bool) error {
 	return consul.Proven(meta)
 }
 
+// Ask puts a question to the node's agent, as the output of its passing lease:
+// clients are given the node's entries as before. An agent that lives and
+// reaches Consul takes it back at once. It fails with ErrConflict, and writes
+// nothing, if the lease has changed since it was read.
+func (l *Leases) Ask(ctx context.Context, lease Lease, question string) error {
+	if lease.Asked() {
+		return nil
+	}
+	return l.write(ctx, "ask the agent of", lease, service.Passing, question)
+}
+
 // Expire turns a lease critical, which hides all entries of the node from
 // clients in one write. It fails with ErrConflict, and writes nothing, if the
-// lease has changed since it was listed. A lease that is expired already stays
+// lease has changed since it was read. A lease that is expired already stays
 // as it is, without a write (I6).
 func (l *Leases) Expire(ctx context.Context, lease Lease, reason string) error {
-	switch {
-	case lease.Status == service.Critical:
+	if lease.Status == service.Critical {
 		return nil
-	case lease.check == nil:
-		return fmt.Errorf("expire the lease of %s: %w", lease.ConsulNode, &consul.Error{Kind: consul.ErrNotFound})
 	}
-	check := *lease.check
-	check.Status, check.Output = string(service.Critical), reason
-	_, faults, err := txn.Exchange(ctx, l.client, api.TxnOps{checkOp(api.CheckCAS, check)})
+	return l.write(ctx, "expire the lease of", lease, service.Critical, reason)
+}
+
+func (l *Leases) write(ctx context.Context, deed string, lease Lease, status service.Health, output string) error {
+	var err error = &consul.Error{Kind: consul.ErrNotFound}
+	if lease.Index != 0 {
+		check := l.check(lease)
+		check.Status, check.Output = string(status), output
+		err = l.exchange(ctx, checkOp(api.CheckCAS, check))
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", deed, lease.ConsulNode, err)
+	}
+	return nil
+}
+
+// Remove takes a virtual node out, with all that is under it. It fails with
+// ErrConflict, and writes nothing, if its lease is not critical any more, or was
+// changed in any way since it was listed.
+func (l *Leases) Remove(ctx context.Context, lease Lease) error {
+	if lease.Index == 0 || lease.NodeIndex == 0 || lease.Status != service.Critical {
+		return fmt.Errorf("remove %s: %w", lease.ConsulNode, &consul.Error{Kind: consul.ErrConflict})
+	}
+	err := l.exchange(ctx,
+		checkOp(api.CheckDeleteCAS, l.check(lease)), // fails, and all with it, if the agent is back
+		&api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDeleteCAS, Node: api.Node{Node: lease.ConsulNode, ModifyIndex: lease.NodeIndex}}})
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", lease.ConsulNode, err)
+	}
+	return nil
+}
+
+func (l *Leases) exchange(ctx context.Context, ops ...*api.TxnOp) error {
+	_, faults, err := txn.Exchange(ctx, l.client, ops)
 	if err == nil && len(faults) > 0 {
 		err = txn.Refusal(faults[0].What)
 	}
-	if err != nil {
-		return fmt.Errorf("expire the lease of %s: %w", lease.ConsulNode, err)
-	}
-	return nil
+	return err
 }

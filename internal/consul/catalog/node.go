@@ -70,6 +70,12 @@ func (id identity) lease() api.HealthCheck {
 	}
 }
 
+// Disturbed tells whether a lease is not as its agent keeps it: it was expired,
+// or the agent is asked whether it lives.
+func Disturbed(lease *api.HealthCheck) bool {
+	return lease.Status != api.HealthPassing || lease.Output != ""
+}
+
 // owns says why a node of our name is not ours, or nothing if it is (I5).
 func (id identity) owns(node *api.Node) error {
 	cluster, name := node.Meta[service.MetaCluster], node.Meta[service.MetaNode]
@@ -91,7 +97,7 @@ func (id identity) nodeOps(p picture) api.TxnOps {
 		want.ID, want.ModifyIndex = p.node.ID, p.node.ModifyIndex
 		ops = append(ops, &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeCAS, Node: want}})
 	}
-	if p.lease == nil || p.lease.Status != api.HealthPassing {
+	if p.lease == nil || Disturbed(p.lease) {
 		lease := id.lease()
 		if p.lease != nil {
 			lease.ModifyIndex = p.lease.ModifyIndex

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -25,14 +26,22 @@ func NewWatcher(client *consul.Client, node Node) *Watcher {
 	return &Watcher{client: client, node: node}
 }
 
-// Next returns the health of each entry of the node at the servers, by ID, as
-// soon as it differs from what it was at the index, and the new index. Index 0
-// is answered at once, by a consistent read. An error means that it is not
-// known, and that the next question is to begin at 0.
-func (w *Watcher) Next(ctx context.Context, index uint64) (map[string]service.Health, uint64, error) {
+// Held is what the servers hold of a node.
+type Held struct {
+	// Health is that of each entry, by ID.
+	Health map[string]service.Health
+	// Disturbed is true if the node's lease is not as its agent keeps it.
+	Disturbed bool
+}
+
+// Next returns what the servers hold of the node as soon as it differs from what
+// it was at the index, and the new index. Index 0 is answered at once, by a
+// consistent read. An error means that it is not known, and that the next
+// question is to begin at 0.
+func (w *Watcher) Next(ctx context.Context, index uint64) (Held, uint64, error) {
 	node, err := w.node.NodeName(ctx)
 	if err != nil {
-		return nil, 0, fmt.Errorf("watch the servers: %w", err)
+		return Held{}, 0, fmt.Errorf("watch the servers: %w", err)
 	}
 	var checks []*api.HealthCheck
 	opts := (&api.QueryOptions{RequireConsistent: index == 0, WaitIndex: index, WaitTime: longest}).WithContext(ctx)
@@ -44,16 +53,20 @@ func (w *Watcher) Next(ctx context.Context, index uint64) (map[string]service.He
 		err = &consul.Error{Kind: consul.ErrUnusable}
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("watch the servers' view of node %s: %w", node, consul.Classify(err))
+		return Held{}, 0, fmt.Errorf("watch the servers' view of node %s: %w", node, consul.Classify(err))
 	}
-	held := map[string]service.Health{}
+	held := Held{Health: map[string]service.Health{}}
 	for _, check := range checks {
-		if check != nil && check.ServiceID != "" && check.CheckID == check.ServiceID {
-			held[check.ServiceID] = service.Health(check.Status)
+		switch {
+		case check == nil:
+		case check.ServiceID != "" && check.CheckID == check.ServiceID:
+			held.Health[check.ServiceID] = service.Health(check.Status)
+		case check.CheckID == catalog.LeaseCheck && check.ServiceID == "":
+			held.Disturbed = catalog.Disturbed(check)
 		}
 	}
 	if meta.LastIndex < index {
-		return nil, 0, fmt.Errorf("watch the servers' view of node %s: %w", node, &consul.Error{Kind: consul.ErrUnusable})
+		return Held{}, 0, fmt.Errorf("watch the servers' view of node %s: %w", node, &consul.Error{Kind: consul.ErrUnusable})
 	}
 	return held, meta.LastIndex, nil
 }

@@ -1,4 +1,4 @@
-package agent
+package process
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -6,10 +6,10 @@ import (
 	"fairway.dev/fairway/internal/consul"
 )
 
-// usageCollector tells at each scrape what the agent's requests to Consul met.
-type usageCollector struct{ usage func() consul.Usage }
+// ConsulUsage tells at each scrape what the process's requests to Consul met.
+type ConsulUsage struct{ Usage func() consul.Usage }
 
-func (usageCollector) descs() (requests, logins, expires *prometheus.Desc) {
+func (ConsulUsage) descs() (requests, logins, expires *prometheus.Desc) {
 	return prometheus.NewDesc("fairway_consul_requests_total",
 			"Requests to Consul by result.", []string{"result"}, nil),
 		prometheus.NewDesc("fairway_consul_logins_total",
@@ -19,7 +19,7 @@ func (usageCollector) descs() (requests, logins, expires *prometheus.Desc) {
 }
 
 // Describe is prometheus.Collector.
-func (c usageCollector) Describe(out chan<- *prometheus.Desc) {
+func (c ConsulUsage) Describe(out chan<- *prometheus.Desc) {
 	requests, logins, expires := c.descs()
 	out <- requests
 	out <- logins
@@ -27,17 +27,17 @@ func (c usageCollector) Describe(out chan<- *prometheus.Desc) {
 }
 
 // Collect is prometheus.Collector.
-func (c usageCollector) Collect(out chan<- prometheus.Metric) {
+func (c ConsulUsage) Collect(out chan<- prometheus.Metric) {
 	requests, logins, expires := c.descs()
-	usage := c.usage()
+	usage := c.Usage()
 	count := func(desc *prometheus.Desc, n uint64, result string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), result)
 	}
 	for _, outcome := range consul.Outcomes() {
 		count(requests, usage.Requests[outcome], string(outcome))
 	}
-	count(logins, usage.Logins, resultOK)
-	count(logins, usage.LoginsFailed, resultError)
+	count(logins, usage.Logins, "ok")
+	count(logins, usage.LoginsFailed, "error")
 	if at := usage.TokenExpires; !at.IsZero() {
 		out <- prometheus.MustNewConstMetric(expires, prometheus.GaugeValue, float64(at.UnixMilli())/1000)
 	}

@@ -1,0 +1,131 @@
+// Package controller is the process that does what takes a view of the whole
+// cluster. Several replicas run; each watches all that it decides from, and one,
+// the holder of a Lease, writes.
+//
+// One loop does the work so far: the undertaker notices nodes that died, and
+// hides their entries from clients. It is needed where pods are registered with
+// the Consul servers, under virtual nodes that nobody else looks after.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+
+	"fairway.dev/fairway/internal/app/process"
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/catalog"
+	"fairway.dev/fairway/internal/kube/nodes"
+)
+
+const (
+	userAgent = "fairway-controller"
+	// stuckAfter is how long a loop at work may show no progress. Every single
+	// step of a loop is bounded by much less.
+	stuckAfter = 2 * time.Minute
+)
+
+// Controller is one controller process.
+type Controller struct {
+	opts     Options
+	log      *slog.Logger
+	registry *prometheus.Registry
+	kube     kubernetes.Interface
+	consul   *consul.Client
+	// listening is called with the address of the HTTP port; for tests.
+	listening func(at net.Addr)
+}
+
+// New makes a controller that speaks to Kubernetes and Consul as the options say.
+// It contacts neither.
+func New(opts Options, log *slog.Logger) (*Controller, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	config, err := process.Kubernetes(opts.Kubeconfig, userAgent)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	servers, err := opts.ConsulOptions.Client(userAgent)
+	if err != nil {
+		return nil, err
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(process.ConsulUsage{Usage: servers.Usage})
+	return &Controller{opts: opts, log: log, registry: reg, kube: client, consul: servers, listening: func(net.Addr) {}}, nil
+}
+
+// Run works until ctx ends, and then leaves everything as it is: it finishes the
+// writes it is at, and only then lets another replica lead. It returns nil if ctx
+// ended.
+func (c *Controller) Run(ctx context.Context) (err error) {
+	stop := &process.StopStack{Log: c.log}
+	defer func() { err = errors.Join(err, stop.Run(context.WithoutCancel(ctx))) }()
+	stop.Push(process.Step{Name: "log out of Consul", Within: 2 * time.Second, Do: c.consul.Logout})
+
+	metrics := newMetrics(c.registry)
+	leader, err := newLeadership(c.opts, c.kube, c.log.With("component", "leader"), metrics)
+	if err != nil {
+		return err
+	}
+	events := nodes.NewEvents(c.kube)
+	stop.Push(process.Step{Name: "events", Within: time.Second, Do: func(context.Context) error { events.Close(); return nil }})
+	source, board := nodes.New(c.kube), newBoard(metrics)
+	undertaker := &undertaker{
+		source: source, leases: catalog.NewLeases(c.consul, c.opts.ClusterID), agents: newProber(c.opts.ClusterID, c.opts.AgentPort),
+		events: events, leader: leader, board: board, log: c.log.With("component", "nodes"), metrics: metrics,
+		pulse: process.NewPulse("nodes", stuckAfter), maxDead: c.opts.MaxDeadShare, forget: c.opts.ForgetNodesAfter,
+	}
+
+	group, working := errgroup.WithContext(ctx)
+	probes := process.Probes{Gatherer: c.registry, Pulses: []*process.Pulse{undertaker.pulse}, Ready: func(time.Time) (why, details string) {
+		why, frozen := board.says()
+		return why, strings.TrimSpace(leader.String() + "\n" + frozen)
+	}}
+	at, serve, shutdown, err := process.Listen(working, c.opts.Listen, probes.Handler(working))
+	if err != nil {
+		return err
+	}
+	c.listening(at)
+	stop.Push(shutdown)
+	stop.Push(c.elect(ctx, leader))
+
+	c.log.Info("starting", "cluster", c.opts.ClusterID, "consul", c.opts.ConsulAddress, "pod", c.opts.PodName)
+	for _, part := range []process.Part{serve, {Name: "sources", Do: source.Run}, {Name: "nodes", Do: undertaker.run}} {
+		group.Go(func() error { return part.Run(working) })
+	}
+	err = group.Wait()
+	c.log.Info("stopping; everything stays as it is")
+	return err
+}
+
+// elect takes part in the election until the step is done: when all loops have
+// ended, so that no write of theirs meets one of the next leader.
+func (c *Controller) elect(ctx context.Context, leader *leadership) process.Step {
+	ctx, resign := context.WithCancel(context.WithoutCancel(ctx))
+	resigned := make(chan error, 1)
+	go func() { resigned <- leader.run(ctx) }()
+	return process.Step{Name: "resign", Within: 5 * time.Second, Do: func(ctx context.Context) error {
+		resign()
+		select {
+		case <-resigned:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err() // the Lease runs out by itself
+		}
+	}}
+}

@@ -1,0 +1,108 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+// leaseName is that of the Lease by which the replicas agree who leads.
+const leaseName = "fairway-controller"
+
+// A leader that dies is followed by another within leadFor and a retry. One that
+// cannot renew stops to lead before another can begin.
+const (
+	leadFor     = 15 * time.Second
+	renewWithin = 10 * time.Second
+	retryEvery  = 2 * time.Second
+)
+
+// leadership is whether this replica leads. The loops work in any case and ask it
+// before they write: so nothing has to be made ready when it changes, and no
+// write follows from the change itself.
+type leadership struct {
+	elector *leaderelection.LeaderElector
+	log     *slog.Logger
+	metrics *metrics
+	changed chan struct{} // has room for one value
+
+	// term ends when this replica does not lead any more.
+	term atomic.Pointer[context.Context]
+}
+
+func newLeadership(opts Options, client kubernetes.Interface, log *slog.Logger, metrics *metrics) (*leadership, error) {
+	l := &leadership{log: log, metrics: metrics, changed: make(chan struct{}, 1)}
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Name: leaseName,
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: opts.PodNamespace, Name: leaseName},
+			Client:     client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: opts.PodName},
+		},
+		LeaseDuration: leadFor, RenewDeadline: renewWithin, RetryPeriod: retryEvery,
+		ReleaseOnCancel: true, // it ends last, see Controller.Run
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: l.begin,
+			OnStoppedLeading: l.end,
+			OnNewLeader:      func(who string) { log.Info("leader", "pod", who) },
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("leader election: %w", err)
+	}
+	l.elector = elector
+	return l, nil
+}
+
+// run takes part in the election until ctx ends, and then gives the lead up.
+func (l *leadership) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		l.elector.Run(ctx) // returns when the lead was lost, too
+	}
+	return ctx.Err()
+}
+
+func (l *leadership) begin(term context.Context) {
+	l.term.Store(&term)
+	l.metrics.leading.Set(1)
+	l.log.Info("this replica leads")
+	l.notify()
+}
+
+func (l *leadership) end() {
+	if l.metrics.leading.Set(0); l.term.Swap(nil) != nil {
+		l.log.Info("this replica does not lead any more")
+	}
+}
+
+func (l *leadership) notify() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// leads tells whether this replica may write. client-go may call begin after the
+// term has ended already.
+func (l *leadership) leads() bool {
+	term := l.term.Load()
+	return term != nil && (*term).Err() == nil
+}
+
+// String says who leads, for people.
+func (l *leadership) String() string {
+	if l.leads() {
+		return "this replica leads"
+	}
+	if who := l.elector.GetLeader(); who != "" {
+		return who + " leads"
+	}
+	return "nobody is known to lead"
+}
