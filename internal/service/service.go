@@ -42,6 +42,24 @@ const (
 	MetaOwned = 6
 )
 
+// Meta keys that only instances of Kubernetes Services have; MetaNode is not among
+// theirs, because they belong to no node's agent. Those that begin with external-
+// are known to users of Consul's own catalog sync, but for the Service's name.
+// MetaOwnedByServices is how many an instance can have, with those of pods.
+const (
+	MetaService    = "external-k8s-service"
+	MetaServiceUID = "fairway-service-uid"
+	MetaEndpoint   = "fairway-endpoint" // EndpointRef.Key
+	// MetaStatedBy is the Kubernetes object that states the endpoint, as
+	// Kind/namespace/name. Until that object is known to state it no more, the
+	// endpoint is not gone.
+	MetaStatedBy     = "fairway-stated-by"
+	MetaEndpointNode = "external-k8s-node-name"
+	MetaZone         = "external-k8s-topology-zone"
+
+	MetaOwnedByServices = MetaOwned - 1 + 6
+)
+
 // PodRef names one life of a pod: a pod that is deleted and made again under
 // the same name has another UID and is another PodRef.
 type PodRef struct {
