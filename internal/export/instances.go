@@ -1,0 +1,245 @@
+package export
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"fairway.dev/fairway/internal/annotation"
+	"fairway.dev/fairway/internal/service"
+)
+
+// Verdict says whether a Service is published.
+type Verdict string
+
+// The values of Verdict.
+const (
+	Published   Verdict = "published"
+	Unpublished Verdict = "unpublished"
+	// Undecided is what is not understood, or depends on what is missing: what
+	// stands in the registry stays, and follows the health.
+	Undecided Verdict = "undecided"
+)
+
+// externalIP is the address of Services that have external IPs.
+const externalIP annotation.Address = "external-ip"
+
+// Result is what one Service asks for.
+type Result struct {
+	Service Object
+	Verdict Verdict
+	Reason  string // why; for a person who wonders
+	Name    string // the name in Consul, if it is published
+	Address annotation.Address
+	// Instances are complete, with health. They are in the order of their IDs.
+	Instances []service.Instance
+	// Skipped are endpoints that have no instance, and why, in the order of their
+	// keys.
+	Skipped []Skipped
+	// Errors are what is wrong with the annotations. Some leave the verdict as it is:
+	// an annotation that nobody knows.
+	Errors []annotation.Error
+
+	places []place
+}
+
+// Skipped is an endpoint that is not registered.
+type Skipped struct {
+	Key    string
+	Reason string
+}
+
+// place is where a Service takes requests, and its instance unless that cannot be
+// made.
+type place struct {
+	key      string
+	pod      service.PodRef
+	health   health
+	instance service.Instance
+	problem  string // why there is no instance; what is registered is kept
+	absent   string // why there is to be none
+	gone     string // what proves that the place is no more
+}
+
+// Instances says what one Service of the cluster asks for. It always gives the same
+// answer for the same cluster, in whatever order it is listed.
+func Instances(svc Service, cluster Cluster, policy Policy) Result {
+	return newReading(cluster, policy).result(svc)
+}
+
+// reading is a cluster, sorted by what is asked of it.
+type reading struct {
+	Cluster
+	policy     Policy
+	slices     map[Object][]EndpointSlice // by Service
+	nodes      map[string]Node
+	namespaces map[string]Namespace
+}
+
+func newReading(cluster Cluster, policy Policy) reading {
+	r := reading{
+		Cluster: cluster, policy: policy, slices: map[Object][]EndpointSlice{},
+		nodes: make(map[string]Node, len(cluster.Nodes)), namespaces: make(map[string]Namespace, len(cluster.Namespaces)),
+	}
+	for _, slice := range cluster.Slices {
+		svc := Object{KindService, slice.Namespace, slice.Service}
+		r.slices[svc] = append(r.slices[svc], slice)
+	}
+	for _, node := range cluster.Nodes {
+		r.nodes[node.Name] = node
+	}
+	for _, namespace := range cluster.Namespaces {
+		r.namespaces[namespace.Name] = namespace
+	}
+	return r
+}
+
+// result decides about one Service.
+func (r reading) result(svc Service) Result {
+	declared := annotation.ParseService(svc.Annotations, svc.Ports)
+	out := Result{Service: svc.Object(), Errors: declared.Errors}
+	out.Verdict, out.Reason = r.verdict(svc, declared)
+	if out.Verdict != Published {
+		return out
+	}
+	out.Name = cmp.Or(declared.Name, r.policy.Name.of(r.policy.Cluster, svc))
+	if declared.Name == "" {
+		if problem := annotation.NameProblem(out.Name); problem != "" {
+			out.Verdict, out.Reason = Undecided, "the name made for it is not good: "+problem+"; give one by "+annotation.Native+"service-name"
+			return out
+		}
+	}
+	d := described{reading: r, svc: svc, declared: declared, name: out.Name}
+	d.look()
+	places, reason, undecided := d.places()
+	out.Address, out.Reason = d.address, cmp.Or(reason, out.Reason)
+	if undecided {
+		out.Verdict = Undecided
+		return out
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.key, b.key) })
+	out.places = places
+	for _, p := range places {
+		if why := cmp.Or(p.gone, p.absent, p.problem); why != "" {
+			out.Skipped = append(out.Skipped, Skipped{p.key, why})
+		} else {
+			out.Instances = append(out.Instances, p.instance)
+		}
+	}
+	slices.SortFunc(out.Instances, func(a, b service.Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// verdict says whether a Service is to be published, and why.
+func (r reading) verdict(svc Service, declared annotation.Declaration) (Verdict, string) {
+	p := r.policy
+	namespace, known := r.namespaces[svc.Namespace]
+	kind, supported := p.typeOf(svc)
+	switch {
+	case slices.Contains(p.Deny, svc.Namespace):
+		return Unpublished, "namespace " + svc.Namespace + " is denied"
+	case !slices.Contains(p.Allow, svc.Namespace) && !slices.Contains(p.Allow, "*"):
+		return Unpublished, "namespace " + svc.Namespace + " is not allowed"
+	case !p.Selector.Matches(svc.Labels):
+		return Unpublished, "its labels are not selected"
+	case !p.Namespaces.Empty() && (!known || namespace.Missing):
+		return Undecided, "the labels of namespace " + svc.Namespace + " are not known"
+	case !p.Namespaces.Matches(namespace.Labels):
+		return Unpublished, "the labels of namespace " + svc.Namespace + " are not selected"
+	case !declared.Usable:
+		return Undecided, "an annotation is not understood"
+	case declared.Sync != nil && !*declared.Sync:
+		return Unpublished, "an annotation says so"
+	case declared.Sync == nil && svc.Imported:
+		return Unpublished, "it was made of a Consul service"
+	case declared.Sync == nil && !p.Sync:
+		return Unpublished, "no annotation asks for it"
+	case !supported:
+		return Unpublished, fmt.Sprintf("nothing is known of Services of type %q", svc.Type)
+	case kind.value == Off && declared.Address == "":
+		return Unpublished, "Services of type " + kind.name + " are switched off"
+	case declared.Sync != nil:
+		return Published, "an annotation asks for it"
+	default:
+		return Published, "all Services are published"
+	}
+}
+
+// described is one Service that is to be published.
+type described struct {
+	reading
+	svc      Service
+	declared annotation.Declaration
+	name     string
+
+	address   annotation.Address
+	hosts     []host
+	unheard   []Object            // what may state more hosts
+	endpoints map[string]endpoint // by key
+	missing   string              // an EndpointSlice that may state more
+	stated    int                 // how many EndpointSlices there are
+}
+
+// look finds the endpoints, and chooses what stands for an address.
+func (d *described) look() {
+	var stated []EndpointSlice
+	for _, slice := range d.slices[d.svc.Object()] {
+		if !slice.Missing {
+			stated = append(stated, slice)
+		} else {
+			d.missing = smallest(d.missing, slice.Object().String())
+		}
+	}
+	d.stated, d.endpoints = len(stated), merge(stated)
+
+	kind, _ := d.policy.typeOf(d.svc)
+	d.address = cmp.Or(d.declared.Address, kind.value)
+	clusterIP := d.svc.Type == TypeClusterIP
+	explicit := d.address == annotation.Hostname && d.svc.Type != TypeExternalName
+	if explicit || d.declared.Address == "" && clusterIP {
+		d.hosts, d.unheard = d.hostsOf(d.svc, explicit || d.policy.Ingress, explicit || d.policy.Gateway)
+	}
+	switch {
+	case d.declared.Address != "":
+	case d.policy.ExternalIPs && len(d.svc.ExternalIPs) > 0:
+		d.address = externalIP
+	case len(d.hosts) > 0 || len(d.unheard) > 0:
+		d.address = annotation.Hostname
+	}
+}
+
+// nodeGone is what proves that a node is gone, empty if nothing does.
+func (r reading) nodeGone(name string) string {
+	if node, ok := r.nodes[name]; name == "" || ok && !node.Missing {
+		return ""
+	}
+	return r.Gone[Object{KindNode, "", name}]
+}
+
+// instance is one instance of the Service, but for what its place gives it.
+func (d *described) instance(p place, statedBy []Object, node, zone string, port uint16, further map[string]uint16) service.Instance {
+	ref := service.EndpointRef{Namespace: d.svc.Namespace, Service: d.svc.Name, Key: p.key}
+	meta := maps.Clone(d.declared.Meta)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	for name, number := range further {
+		meta["port-"+name] = fmt.Sprint(number)
+	}
+	for key, value := range map[string]string{
+		service.MetaCluster: d.policy.Cluster, service.MetaSource: "kubernetes",
+		service.MetaNamespace: d.svc.Namespace, service.MetaService: d.svc.Name, service.MetaServiceUID: d.svc.UID,
+		service.MetaEndpoint: p.key, service.MetaStatedBy: joined(statedBy),
+		service.MetaPod: p.pod.Name, service.MetaPodUID: p.pod.UID, service.MetaEndpointNode: node, service.MetaZone: zone,
+	} {
+		if value != "" {
+			meta[key] = value
+		}
+	}
+	return service.Instance{
+		ID: ref.InstanceID(d.name), Name: d.name, Pod: p.pod, Endpoint: ref, Port: port,
+		Tags: slices.Clone(d.declared.Tags), Meta: meta, Weights: d.declared.Weights,
+		Health: p.health.is, Notes: p.health.notes,
+	}
+}
