@@ -93,7 +93,6 @@ func NameProblem(name string) string {
 type serviceParser struct {
 	annotations map[string]string
 	ports       []service.ServicePort
-	portKey     string // the annotation that the ports are from, empty if there is none
 	out         Declaration
 }
 
@@ -131,16 +130,24 @@ func (p *serviceParser) setPorts(i int) {
 
 // checkPorts refuses meta that stands where a port does, and too much of it.
 func (p *serviceParser) checkPorts() {
-	key := cmp.Or(p.portKey, Native+fieldPort)
 	for _, port := range p.out.Further {
 		if _, taken := p.out.Meta[portMeta+port.Name]; taken {
-			p.refuse(key, "port "+quote(port.Name)+" is to stand in the meta as "+quote(portMeta+port.Name)+
-				", which an annotation for the meta sets too: remove one")
+			p.refuse(p.metaKey(portMeta+port.Name), "port "+quote(port.Name)+" stands in the meta as "+
+				quote(portMeta+port.Name)+" by itself: remove one")
 		}
 	}
 	if n := len(p.out.Meta) + len(p.out.Further); n > maxServiceMeta {
-		p.refuse(key, tooManyPairs(n, service.MetaOwnedByServices))
+		p.refuse(Native+fieldPort, tooManyPairs(n, service.MetaOwnedByServices)+
+			"; each port after the first that has a name is one: list those that are to be there")
 	}
+}
+
+// metaKey is the annotation that has set a key of the meta.
+func (p *serviceParser) metaKey(key string) string {
+	if _, consul := p.annotations[Consul+fieldMetaKey+key]; consul {
+		return Consul + fieldMetaKey + key
+	}
+	return Native + fieldMeta
 }
 
 // maxServiceMeta is how many pairs of meta are left to a Service.

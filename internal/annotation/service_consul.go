@@ -34,7 +34,7 @@ func (p *serviceParser) inConsulsDialect() bool {
 
 // consul reads the annotations of Consul's catalog sync.
 func (p *serviceParser) consul() {
-	p.defaultWithout(Consul+fieldPort, p.consulPort)
+	p.readPort(Consul+fieldPort, p.consulPort)
 	for _, key := range slices.Sorted(maps.Keys(p.annotations)) {
 		if field, native := strings.CutPrefix(key, Native); native && (slices.Contains(nativeFields(), field) || unknownServiceKey(field) != "") {
 			p.complain(key, "has no effect: the Service is described under "+Consul+", and one dialect counts; "+

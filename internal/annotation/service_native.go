@@ -15,7 +15,7 @@ func nativeFields() []string {
 
 // native reads Fairway's own dialect.
 func (p *serviceParser) native() {
-	p.defaultWithout(Native+fieldPort, p.nativePorts)
+	p.readPort(Native+fieldPort, p.nativePorts)
 	for _, key := range slices.Sorted(maps.Keys(p.annotations)) {
 		field, ours := strings.CutPrefix(key, Native)
 		if !ours {
@@ -54,14 +54,13 @@ func (p *serviceParser) native() {
 	}
 }
 
-// defaultWithout reads the port annotation if there is one.
-func (p *serviceParser) defaultWithout(key string, read func(string) []string) {
+// readPort reads the port annotation if there is one.
+func (p *serviceParser) readPort(key string, read func(string) []string) {
 	value, ok := p.annotations[key]
 	if !ok {
 		p.defaultPorts()
 		return
 	}
-	p.portKey = key
 	p.refuse(key, read(strings.TrimSpace(value))...)
 }
 
