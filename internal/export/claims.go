@@ -52,6 +52,7 @@ func (s *serviceClaims) follow(key string, pod service.PodRef, h health) registr
 // fromEntry sees to an entry of the Service: what is stated has its claim, of which
 // perhaps not all is known; what is not stated is gone, held or replaced.
 func (s *serviceClaims) fromEntry(entry registration.Entry) {
+	s.look()
 	key, owner := entry.Instance.Endpoint.Key, entry.Instance.Owner()
 	missing := s.missingFor(entry)
 	claim, stated := s.claims[key]
@@ -87,8 +88,22 @@ func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, own
 	case entry.Instance.Meta[service.MetaStatedBy] == "":
 		s.decision.held[owner] = "the entry does not name what has stated its endpoint, so nothing can prove that it is gone"
 	default:
-		s.decision.input.Gone[owner] = "nothing states it any more"
+		s.decision.input.Gone[owner] = s.proof(entry)
 	}
+}
+
+// proof says what proves that nothing states an entry's endpoint any more.
+func (s *serviceClaims) proof(entry registration.Entry) string {
+	staters, _ := parseObjects(entry.Instance.Meta[service.MetaStatedBy])
+	for _, object := range staters {
+		if why := s.Gone[object]; why != "" && !s.decision.objects[object] {
+			return object.String() + " is gone: " + why
+		}
+	}
+	if node, ok := strings.CutPrefix(entry.Instance.Endpoint.Key, keyNode); ok && s.nodeGone(node) != "" {
+		return "node " + node + " is gone: " + s.nodeGone(node)
+	}
+	return "nothing states it any more"
 }
 
 func (s *serviceClaims) askFor(missing []Object) {

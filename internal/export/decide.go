@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/registration"
 )
 
@@ -134,13 +133,9 @@ func (d *decision) sort(entries map[int][]registration.Entry) (misplaced int) {
 
 // claim makes the claims of a Service that is there.
 func (d *decision) claim(svc Service) Result {
-	result := d.result(svc)
-	declared := annotation.ParseService(svc.Annotations, svc.Ports)
-	s := serviceClaims{
-		described: &described{reading: d.reading, svc: svc, declared: declared, name: result.Name},
-		decision:  d, result: result, claims: map[string]registration.Claim{},
-	}
-	s.look()
+	described := d.describe(svc)
+	result := described.result()
+	s := serviceClaims{described: described, decision: d, result: result, claims: map[string]registration.Claim{}}
 	s.fromPlaces()
 	for _, entry := range d.entries[svc.Object()] {
 		s.fromEntry(entry)

@@ -45,8 +45,8 @@ func TestADeletedSliceTakesOnlyItsOwnEndpoints(t *testing.T) {
 	without := cluster(web(), a)
 	without.Gone = map[export.Object]string{b.Object(): "deletion seen"}
 	want := []string{
-		"set-health | web 198.18.64.2 8080 critical | endpoint is gone: nothing states it any more",
-		"deregister | web 198.18.64.2 8080 critical | endpoint is gone: nothing states it any more",
+		"set-health | web 198.18.64.2 8080 critical | endpoint is gone: EndpointSlice/shop/web-b is gone: deletion seen",
+		"deregister | web 198.18.64.2 8080 critical | endpoint is gone: EndpointSlice/shop/web-b is gone: deletion seen",
 	}
 	if diff := cmp.Diff(want, steps(t, r, input(without, policy()))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

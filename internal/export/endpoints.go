@@ -212,10 +212,12 @@ func best(of []health, missing string) health {
 	return out
 }
 
-// isHostname tells whether a name can be looked up and stand in an entry's ID.
+// isHostname tells whether a name can be looked up and stand in an entry's ID. What
+// reads as an IP is none: Consul would give it back as one.
 func isHostname(name string) bool {
 	const longest = 253
-	return name != "" && len(name) <= longest && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "-") &&
+	_, err := netip.ParseAddr(name)
+	return err != nil && name != "" && len(name) <= longest && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "-") &&
 		!strings.Contains(name, "..") && !strings.ContainsFunc(name, func(r rune) bool {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 		return !letter && (r < '0' || r > '9') && r != '-' && r != '.'

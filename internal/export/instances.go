@@ -65,7 +65,7 @@ type place struct {
 // Instances says what one Service of the cluster asks for. It always gives the same
 // answer for the same cluster, in whatever order it is listed.
 func Instances(svc Service, cluster Cluster, policy Policy) Result {
-	return newReading(cluster, policy).result(svc)
+	return newReading(cluster, policy).describe(svc).result()
 }
 
 // reading is a cluster, sorted by what is asked of it.
@@ -96,21 +96,20 @@ func newReading(cluster Cluster, policy Policy) reading {
 }
 
 // result decides about one Service.
-func (r reading) result(svc Service) Result {
-	declared := annotation.ParseService(svc.Annotations, svc.Ports)
-	out := Result{Service: svc.Object(), Errors: declared.Errors}
-	out.Verdict, out.Reason = r.verdict(svc, declared)
+func (d *described) result() Result {
+	out := Result{Service: d.svc.Object(), Errors: d.declared.Errors}
+	out.Verdict, out.Reason = d.verdict()
 	if out.Verdict != Published {
 		return out
 	}
-	out.Name = cmp.Or(declared.Name, r.policy.Name.of(r.policy.Cluster, svc))
-	if declared.Name == "" {
+	out.Name = cmp.Or(d.declared.Name, d.policy.Name.of(d.policy.Cluster, d.svc))
+	if d.declared.Name == "" {
 		if problem := annotation.NameProblem(out.Name); problem != "" {
 			out.Verdict, out.Reason = Undecided, "the name made for it is not good: "+problem+"; give one by "+annotation.Native+"service-name"
 			return out
 		}
 	}
-	d := described{reading: r, svc: svc, declared: declared, name: out.Name}
+	d.name = out.Name
 	d.look()
 	places, reason, undecided := d.places()
 	out.Address, out.Reason = d.address, cmp.Or(reason, out.Reason)
@@ -132,9 +131,9 @@ func (r reading) result(svc Service) Result {
 }
 
 // verdict says whether a Service is to be published, and why.
-func (r reading) verdict(svc Service, declared annotation.Declaration) (Verdict, string) {
-	p := r.policy
-	namespace, known := r.namespaces[svc.Namespace]
+func (d *described) verdict() (Verdict, string) {
+	p, svc, declared := d.policy, d.svc, d.declared
+	namespace, known := d.namespaces[svc.Namespace]
 	kind, supported := p.typeOf(svc)
 	switch {
 	case slices.Contains(p.Deny, svc.Namespace):
@@ -166,13 +165,14 @@ func (r reading) verdict(svc Service, declared annotation.Declaration) (Verdict,
 	}
 }
 
-// described is one Service that is to be published.
+// described is one Service.
 type described struct {
 	reading
 	svc      Service
 	declared annotation.Declaration
-	name     string
+	name     string // set once it is published
 
+	// What look finds.
 	address   annotation.Address
 	hosts     []host
 	unheard   []Object            // what may state more hosts
@@ -181,8 +181,15 @@ type described struct {
 	stated    int                 // how many EndpointSlices there are
 }
 
+func (r reading) describe(svc Service) *described {
+	return &described{reading: r, svc: svc, declared: annotation.ParseService(svc.Annotations, svc.Ports)}
+}
+
 // look finds the endpoints, and chooses what stands for an address.
 func (d *described) look() {
+	if d.endpoints != nil {
+		return
+	}
 	var stated []EndpointSlice
 	for _, slice := range d.slices[d.svc.Object()] {
 		if !slice.Missing {
