@@ -15,6 +15,7 @@ type serviceClaims struct {
 	decision *decision
 	result   Result
 	claims   map[string]registration.Claim
+	places   map[string]place // by key
 }
 
 // fromPlaces makes a claim of each place of a Service that is published.
@@ -29,7 +30,7 @@ func (s *serviceClaims) fromPlaces() {
 		case p.problem == "":
 			claim.Instances, claim.Incomplete = []service.Instance{p.instance}, len(s.result.Errors) > 0
 		}
-		s.claims[p.key] = claim
+		s.claims[p.key], s.places[p.key] = claim, p
 	}
 }
 
@@ -55,12 +56,12 @@ func (s *serviceClaims) fromEntry(entry registration.Entry) {
 	s.look()
 	key, owner := entry.Instance.Endpoint.Key, entry.Instance.Owner()
 	missing := s.missingFor(entry)
-	claim, stated := s.claims[key]
+	_, stated := s.claims[key]
 	switch {
 	case stated && len(missing) > 0:
 		// One of those who state it is missing, so of what they state together a part.
-		claim.Instances, claim.Incomplete = nil, true
-		s.claims[key] = claim
+		p := s.places[key]
+		s.claims[key] = s.follow(key, p.pod, s.doubted(p.health, p.shared, missing))
 		s.askFor(missing)
 	case stated:
 	case s.result.Verdict == Unpublished:
@@ -75,6 +76,8 @@ func (s *serviceClaims) fromEntry(entry registration.Entry) {
 func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, owner string) {
 	key := entry.Instance.Endpoint.Key
 	h, there := s.healthAt(key)
+	_, single := s.endpoints[key]
+	h = s.doubted(h, !single, missing)
 	switch {
 	case there && s.result.Verdict == Undecided:
 		s.claims[key] = s.follow(key, entry.Instance.Pod, h)
@@ -104,6 +107,13 @@ func (s *serviceClaims) proof(entry registration.Entry) string {
 		return "node " + node + " is gone: " + s.nodeGone(node)
 	}
 	return "nothing states it any more"
+}
+
+// doubted is a health that is not known if what is missing may hold a better
+// endpoint.
+func (s *serviceClaims) doubted(h health, shared bool, missing []Object) health {
+	h.unknown = h.unknown || shared && len(missing) > 0 && h.is != service.Passing && s.declared.Fixed[""] == ""
+	return h
 }
 
 func (s *serviceClaims) askFor(missing []Object) {

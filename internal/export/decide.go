@@ -135,7 +135,10 @@ func (d *decision) sort(entries map[int][]registration.Entry) (misplaced int) {
 func (d *decision) claim(svc Service) Result {
 	described := d.describe(svc)
 	result := described.result()
-	s := serviceClaims{described: described, decision: d, result: result, claims: map[string]registration.Claim{}}
+	s := serviceClaims{
+		described: described, decision: d, result: result,
+		claims: map[string]registration.Claim{}, places: map[string]place{},
+	}
 	s.fromPlaces()
 	for _, entry := range d.entries[svc.Object()] {
 		s.fromEntry(entry)

@@ -56,6 +56,7 @@ type place struct {
 	key      string
 	pod      service.PodRef
 	health   health
+	shared   bool // by several endpoints: the health is that of the best
 	instance service.Instance
 	problem  string // why there is no instance; what is registered is kept
 	absent   string // why there is to be none
@@ -178,7 +179,7 @@ type described struct {
 	unheard   []Object            // what may state more hosts
 	endpoints map[string]endpoint // by key
 	missing   string              // an EndpointSlice that may state more
-	stated    int                 // how many EndpointSlices there are
+	stated    []Object            // the EndpointSlices that are there, in order
 }
 
 func (r reading) describe(svc Service) *described {
@@ -198,7 +199,11 @@ func (d *described) look() {
 			d.missing = smallest(d.missing, slice.Object().String())
 		}
 	}
-	d.stated, d.endpoints = len(stated), merge(stated)
+	for _, slice := range stated {
+		d.stated = append(d.stated, slice.Object())
+	}
+	slices.SortFunc(d.stated, Object.compare)
+	d.endpoints = merge(stated)
 
 	kind, _ := d.policy.typeOf(d.svc)
 	d.address = cmp.Or(d.declared.Address, kind.value)

@@ -79,13 +79,17 @@ func (d *described) addressPlaces(prefix string, addresses []BalancerAddress) []
 
 // addressPlace is a place of the Service itself, with its own ports.
 func (d *described) addressPlace(key string, ips []netip.Addr) place {
-	p := place{key: key, health: d.allHealth()}
+	p := place{key: key, health: d.allHealth(), shared: true}
 	p.problem = d.unknown(p.health)
 	p.pod.Namespace = d.svc.Namespace
-	p.instance = d.instance(p, []Object{d.svc.Object()}, "", "", d.declared.Port.Port, d.further(servicePort))
+	p.instance = d.instance(p, d.with(d.svc.Object()), "", "", d.declared.Port.Port, d.further(servicePort))
 	p.instance.Address, p.instance.Tagged = ips[0], service.TaggedAddresses(ips)
 	return p
 }
+
+// with is who states a place behind which all endpoints stand: what states its
+// address, and what states them.
+func (d *described) with(object Object) []Object { return append([]Object{object}, d.stated...) }
 
 // unknown says why no instance can be made for the lack of a health.
 func (d *described) unknown(h health) string {
@@ -101,7 +105,7 @@ func (d *described) allHealth() health {
 	for _, e := range d.endpoints {
 		all = append(all, healthOf(e, d.nodeGone(e.node), d.declared.Draining))
 	}
-	if d.stated == 0 && d.missing == "" && !d.svc.HasSelector {
+	if len(d.stated) == 0 && d.missing == "" && !d.svc.HasSelector {
 		return d.fixed(health{is: service.Passing, notes: "nothing tells its health: the Service has no endpoints"})
 	}
 	return d.fixed(best(all, d.missing))
@@ -194,7 +198,7 @@ func (d *described) nodePlaces() (places []place, reason string, undecided bool)
 		byNode[e.node] = e
 	}
 	for name, e := range byNode {
-		p := place{key: keyNode + name, pod: service.PodRef{Namespace: d.svc.Namespace}}
+		p := place{key: keyNode + name, pod: service.PodRef{Namespace: d.svc.Namespace}, shared: true}
 		p.health, _ = d.nodeHealth(name)
 		if gone := d.nodeGone(name); gone != "" {
 			p.gone = "node " + name + " is gone: " + gone
@@ -202,7 +206,7 @@ func (d *described) nodePlaces() (places []place, reason string, undecided bool)
 		ips, problem := d.nodeAddresses(name)
 		p.problem = cmp.Or(problem, d.unknown(p.health))
 		further := d.further(func(port service.ServicePort) uint16 { return port.NodePort })
-		p.instance = d.instance(p, e.statedBy[:1], name, e.zone, port, further)
+		p.instance = d.instance(p, d.stated, name, e.zone, port, further)
 		p.instance.Tagged = service.TaggedAddresses(ips)
 		if len(ips) > 0 {
 			p.instance.Address = ips[0]
@@ -262,7 +266,7 @@ func (d *described) hostPlaces() (places []place, reason string, undecided bool)
 }
 
 func (d *described) hostPlace(prefix string, h host) place {
-	p := place{key: prefix + h.name, pod: service.PodRef{Namespace: d.svc.Namespace}, health: d.allHealth()}
+	p := place{key: prefix + h.name, pod: service.PodRef{Namespace: d.svc.Namespace}, health: d.allHealth(), shared: true}
 	p.problem = d.unknown(p.health)
 	if !isHostname(h.name) {
 		p.key, p.problem = prefix, fmt.Sprintf("%q is no hostname", h.name)
@@ -271,7 +275,7 @@ func (d *described) hostPlace(prefix string, h host) place {
 	if h.port != 0 && !d.declared.Literal {
 		port, further = h.port, nil
 	}
-	p.instance = d.instance(p, []Object{h.statedBy}, "", "", port, further)
+	p.instance = d.instance(p, d.with(h.statedBy), "", "", port, further)
 	p.instance.Hostname, p.instance.Tagged = h.name, service.TaggedAddresses(nil)
 	return p
 }
