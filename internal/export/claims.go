@@ -127,6 +127,7 @@ func (s *serviceClaims) askFor(missing []Object) {
 func (s *serviceClaims) giveUp(key string, successors []service.Instance) {
 	claim := s.claims[key]
 	claim.Instances, claim.Incomplete = successors, false
+	claim.Terminating = false // which would be said of the successors
 	s.claims[key] = claim
 }
 

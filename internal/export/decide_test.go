@@ -75,6 +75,11 @@ func TestDecide(t *testing.T) {
 			"register | web 198.19.0.9 80 | not registered yet",
 			`set-health | web 198.18.64.1 8080 critical | the endpoint wants service "web" under another ID now`,
 			`deregister | web 198.18.64.1 8080 critical | the endpoint wants service "web" under another ID now`}},
+		{name: "another address, while the last endpoint terminates", was: cluster(web(), a), is: cluster(web(address("vip")), slice("web-a", pod(1, terminating))),
+			want: []string{
+				`set-health | web 198.18.64.1 8080 critical | the endpoint wants service "web" under another ID now`,
+				"register | web 198.19.0.9 80 critical | not registered yet",
+				`deregister | web 198.18.64.1 8080 critical | the endpoint wants service "web" under another ID now`}},
 		{name: "and back", was: cluster(web(address("vip")), a), is: cluster(web(), a), want: []string{
 			"register | web 198.18.64.1 8080 | not registered yet",
 			`set-health | web 198.19.0.9 80 critical | the endpoint wants service "web" under another ID now`,

@@ -22,7 +22,7 @@ func TestI1WhatListsLackTakesNothingOut(t *testing.T) {
 		was, p := drawCluster(t), drawPolicy(t)
 		r := settled(was, p)
 		is := drawLater(t, was)
-		truth := wanted(is, p)
+		truth := wanted(with(is, func(c *export.Cluster) { c.Gone = proofs(was, is) }), p)
 		before := maps.Clone(r)
 		view := drawView(t, was, is)
 		for range 3 {
