@@ -75,6 +75,7 @@ func (s *serviceClaims) fromEntry(entry registration.Entry) {
 // unstated decides about an entry at whose key the Service has no place.
 func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, owner string) {
 	key := entry.Instance.Endpoint.Key
+	_, named := parseObjects(entry.Instance.Meta[service.MetaStatedBy])
 	h, there := s.healthAt(key)
 	_, single := s.endpoints[key]
 	h = s.doubted(h, !single, missing)
@@ -88,7 +89,7 @@ func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, own
 	case len(missing) > 0:
 		s.decision.held[owner] = "nothing states it any more, but " + missing[0].String() + ", which may, is not on the list and not proven gone"
 		s.askFor(missing)
-	case entry.Instance.Meta[service.MetaStatedBy] == "":
+	case !named:
 		s.decision.held[owner] = "the entry does not name what has stated its endpoint, so nothing can prove that it is gone"
 	default:
 		s.decision.input.Gone[owner] = s.proof(entry)
@@ -157,7 +158,7 @@ func (s *serviceClaims) missingFor(entry registration.Entry) []Object {
 			missing[slice.Object()] = true
 		}
 	}
-	for _, object := range s.unheard {
+	for _, object := range s.hostless {
 		missing[object] = true
 	}
 	return inOrder(missing)

@@ -38,8 +38,8 @@ type Plan struct {
 	// Services are what was decided of each, by namespace and name. Those of shards
 	// that were not read are not among them.
 	Services []Result
-	// Ask are objects that the API server is to be asked about by a read of its own,
-	// because entries are held until it is known whether they are there.
+	// Ask are objects that the API server is to be asked about by a read of its own:
+	// until it is known whether they are there, something waits.
 	Ask []Object
 	// Confirm are Services of which removals are frozen until Evidence.Confirmed has
 	// a second answer.
@@ -140,6 +140,7 @@ func (d *decision) claim(svc Service) Result {
 		claims: map[string]registration.Claim{}, places: map[string]place{},
 	}
 	s.fromPlaces()
+	s.askFor(described.unheard)
 	for _, entry := range d.entries[svc.Object()] {
 		s.fromEntry(entry)
 	}

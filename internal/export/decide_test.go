@@ -40,6 +40,12 @@ func TestDecide(t *testing.T) {
 		c.Ingresses = []export.Ingress{{Namespace: "shop", Name: "web", Rules: []export.IngressRule{
 			{Host: "shop.example.com", Paths: []export.IngressPath{{Service: "web"}}}}}}
 	})
+	route := with(cluster(web(address("hostname")), a), func(c *export.Cluster) {
+		c.Routes = []export.HTTPRoute{{Namespace: "shop", Name: "web", Hostnames: []string{"shop.example.com"},
+			Parents: []export.ParentRef{{Namespace: "edge", Gateway: "public", Accepted: true}},
+			Rules:   []export.RouteRule{{Backends: []export.Backend{{Namespace: "shop", Service: "web"}}}}}}
+		c.Gateways = []export.Gateway{{Namespace: "edge", Name: "public", Listeners: []export.Listener{{Port: 443, Protocol: "HTTPS"}}}}
+	})
 	object := func(kind, name string) export.Object { return export.Object{Kind: kind, Namespace: "shop", Name: name} }
 	tests := []struct {
 		name       string
@@ -118,6 +124,7 @@ func TestDecide(t *testing.T) {
 			ask: []export.Object{web().Object()}},
 		{name: "the labels of the namespace are not known", was: cluster(web(), a), is: cluster(web(), slice("web-a", pod(1, notReady))),
 			policyIs: func(p *export.Policy) { p.Namespaces, _ = export.ParseSelector("team=a") },
+			ask:      []export.Object{{Kind: export.KindNamespace, Name: "shop"}},
 			want:     []string{"set-health | web 198.18.64.1 8080 critical | endpoint is not ready"}},
 		{name: "the Ingress was not seen yet", was: host, is: cluster(web(address("hostname")), a),
 			held: []string{"held | web shop.example.com 80 | nothing states it any more, but Ingress/shop/web, which may, is not on the list and not proven gone"},
@@ -129,7 +136,16 @@ func TestDecide(t *testing.T) {
 			"set-health | web shop.example.com 80 critical | endpoint is gone: Ingress/shop/web is gone: deletion seen",
 			"deregister | web shop.example.com 80 critical | endpoint is gone: Ingress/shop/web is gone: deletion seen"}},
 
-		{name: "a node is missing", was: nodePort, is: with(nodePort, func(c *export.Cluster) { c.Nodes = nil })},
+		{name: "the Gateway was not seen yet", was: route, is: with(route, func(c *export.Cluster) { c.Gateways = nil }),
+			held: []string{"held | web shop.example.com 443 | nothing states it any more, but Gateway/edge/public, which may, is not on the list and not proven gone"},
+			ask:  []export.Object{{Kind: export.KindGateway, Namespace: "edge", Name: "public"}}},
+		{name: "the Gateway is gone", was: route, is: with(with(route, func(c *export.Cluster) { c.Gateways = nil }),
+			gone(export.Object{Kind: export.KindGateway, Namespace: "edge", Name: "public"})), want: []string{
+			"set-health | web shop.example.com 443 critical | endpoint is gone: nothing states it any more",
+			"deregister | web shop.example.com 443 critical | endpoint is gone: nothing states it any more"}},
+
+		{name: "a node is missing", was: nodePort, is: with(nodePort, func(c *export.Cluster) { c.Nodes = nil }),
+			ask: []export.Object{{Kind: export.KindNode, Name: "n1"}}},
 		{name: "a node is gone", was: nodePort, is: with(with(nodePort, func(c *export.Cluster) { c.Nodes = nil }),
 			gone(export.Object{Kind: export.KindNode, Name: "n1"})), want: []string{
 			"set-health | web 203.0.113.1 30080 critical | endpoint is gone: node n1 is gone: deletion seen",
@@ -279,17 +295,18 @@ func TestI1MassOfUndeclaredServicesIsFrozen(t *testing.T) {
 // An entry from which somebody took what says who stated it is held: nothing can
 // prove that its endpoint is gone.
 func TestI1AnEntryWithoutItsStaterIsHeld(t *testing.T) {
-	r := settled(cluster(web(), slice("web-a", pod(1))), policy())
-	for id, entry := range r {
-		delete(entry.Instance.Meta, service.MetaStatedBy)
-		r[id] = entry
-	}
-	plan, err := r.pass(input(cluster(web(), slice("web-a")), policy()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{"held | web 198.18.64.1 8080 | the entry does not name what has stated its endpoint, so nothing can prove that it is gone"}
-	if diff := cmp.Diff(want, ops(plan)); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+	for _, text := range []string{"", "web-a", "EndpointSlice/shop/web-a,", "/shop/web-a"} {
+		r := settled(cluster(web(), slice("web-a", pod(1))), policy())
+		for _, entry := range r {
+			entry.Instance.Meta[service.MetaStatedBy] = text
+		}
+		plan, err := r.pass(input(cluster(web(), slice("web-a")), policy()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"held | web 198.18.64.1 8080 | the entry does not name what has stated its endpoint, so nothing can prove that it is gone"}
+		if diff := cmp.Diff(want, ops(plan)); diff != "" {
+			t.Errorf("%q: -want +got:\n%s", text, diff)
+		}
 	}
 }

@@ -107,7 +107,13 @@ func (c Cluster) routeHosts(r HTTPRoute) (hosts []host, missing []Object) {
 	}
 	for _, parent := range r.Parents {
 		at := slices.IndexFunc(c.Gateways, func(g Gateway) bool { return g.Namespace == parent.Namespace && g.Name == parent.Gateway })
-		if at < 0 || !parent.Accepted {
+		switch object := (Object{KindGateway, parent.Namespace, parent.Gateway}); {
+		case !parent.Accepted:
+			continue
+		case at < 0 && c.Gone[object] == "":
+			missing = append(missing, object)
+			continue
+		case at < 0:
 			continue
 		}
 		gateway := c.Gateways[at]

@@ -144,6 +144,7 @@ func (d *described) verdict() (Verdict, string) {
 	case !p.Selector.Matches(svc.Labels):
 		return Unpublished, "its labels are not selected"
 	case !p.Namespaces.Empty() && (!known || namespace.Missing):
+		d.unheard = append(d.unheard, Object{KindNamespace, "", svc.Namespace})
 		return Undecided, "the labels of namespace " + svc.Namespace + " are not known"
 	case !p.Namespaces.Matches(namespace.Labels):
 		return Unpublished, "the labels of namespace " + svc.Namespace + " are not selected"
@@ -171,12 +172,13 @@ type described struct {
 	reading
 	svc      Service
 	declared annotation.Declaration
-	name     string // set once it is published
+	name     string   // set once it is published
+	unheard  []Object // what is missing and had to be looked at
 
 	// What look finds.
 	address   annotation.Address
 	hosts     []host
-	unheard   []Object            // what may state more hosts
+	hostless  []Object            // what may state more hosts, and is missing
 	endpoints map[string]endpoint // by key
 	missing   string              // an EndpointSlice that may state more
 	stated    []Object            // the EndpointSlices that are there, in order
@@ -210,13 +212,13 @@ func (d *described) look() {
 	clusterIP := d.svc.Type == TypeClusterIP
 	explicit := d.address == annotation.Hostname && d.svc.Type != TypeExternalName
 	if explicit || d.declared.Address == "" && clusterIP {
-		d.hosts, d.unheard = d.hostsOf(d.svc, explicit || d.policy.Ingress, explicit || d.policy.Gateway)
+		d.hosts, d.hostless = d.hostsOf(d.svc, explicit || d.policy.Ingress, explicit || d.policy.Gateway)
 	}
 	switch {
 	case d.declared.Address != "":
 	case d.policy.ExternalIPs && len(d.svc.ExternalIPs) > 0:
 		d.address = externalIP
-	case len(d.hosts) > 0 || len(d.unheard) > 0:
+	case len(d.hosts) > 0 || len(d.hostless) > 0:
 		d.address = annotation.Hostname
 	}
 }

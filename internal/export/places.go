@@ -240,6 +240,7 @@ func (d *described) nodeAddresses(name string) ([]netip.Addr, string) {
 	}
 	switch {
 	case !ok || node.Missing:
+		d.unheard = append(d.unheard, Object{KindNode, "", name})
 		return nil, "nothing is known of node " + name
 	case len(ips) == 0:
 		return nil, fmt.Sprintf("node %s has no address of the kind that is asked for (%s)", name, d.policy.NodeAddress)
@@ -249,8 +250,9 @@ func (d *described) nodeAddresses(name string) ([]netip.Addr, string) {
 
 // hostPlaces is one place for each host.
 func (d *described) hostPlaces() (places []place, reason string, undecided bool) {
-	if len(d.unheard) > 0 {
-		return nil, d.unheard[0].String() + " is missing, and may state a host of it", true
+	if len(d.hostless) > 0 {
+		d.unheard = append(d.unheard, d.hostless...)
+		return nil, d.hostless[0].String() + " is missing, and may state a host of it", true
 	}
 	hosts := d.hosts
 	if d.svc.Type == TypeExternalName {
