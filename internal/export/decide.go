@@ -114,6 +114,12 @@ func (c Cluster) stated() map[Object]bool {
 // returns how many stand under the wrong shard: whoever has put them there, they
 // are not for us to touch (I5).
 func (d *decision) sort(entries map[int][]registration.Entry) (misplaced int) {
+	all := 0
+	for _, held := range entries {
+		all += len(held)
+	}
+	d.input.Entries = make([]registration.Entry, 0, all)
+	d.input.Claims = make([]registration.Claim, 0, all)
 	for shard, held := range entries {
 		for _, entry := range held {
 			ref, own := entry.Instance.Endpoint, entry.Cluster == d.policy.Cluster && entry.Node == ""

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/service"
@@ -120,6 +121,7 @@ func (d *described) result() Result {
 	}
 	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.key, b.key) })
 	out.places = places
+	out.Instances = make([]service.Instance, 0, len(places))
 	for _, p := range places {
 		if why := cmp.Or(p.gone, p.absent, p.problem); why != "" {
 			out.Skipped = append(out.Skipped, Skipped{p.key, why})
@@ -234,12 +236,10 @@ func (r reading) nodeGone(name string) string {
 // instance is one instance of the Service, but for what its place gives it.
 func (d *described) instance(p place, statedBy []Object, node, zone string, port uint16, further map[string]uint16) service.Instance {
 	ref := service.EndpointRef{Namespace: d.svc.Namespace, Service: d.svc.Name, Key: p.key}
-	meta := maps.Clone(d.declared.Meta)
-	if meta == nil {
-		meta = map[string]string{}
-	}
+	meta := make(map[string]string, len(d.declared.Meta)+len(further)+service.MetaOwnedByServices)
+	maps.Copy(meta, d.declared.Meta)
 	for name, number := range further {
-		meta["port-"+name] = fmt.Sprint(number)
+		meta["port-"+name] = strconv.Itoa(int(number))
 	}
 	for key, value := range map[string]string{
 		service.MetaCluster: d.policy.Cluster, service.MetaSource: "kubernetes",

@@ -138,6 +138,7 @@ func (d *described) endpointPlaces() (places []place, reason string, undecided b
 	if d.svc.Type == TypeExternalName {
 		return nil, "a Service of type ExternalName has no endpoints: remove " + annotation.Native + "service-address, or give hostname", true
 	}
+	places = make([]place, 0, len(d.endpoints))
 	for _, e := range d.endpoints {
 		p := place{key: e.key, pod: e.pod(d.svc.Namespace)}
 		p.health = d.fixed(healthOf(e, d.nodeGone(e.node), d.declared.Draining))
