@@ -91,9 +91,19 @@ func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, own
 		s.askFor(missing)
 	case !named:
 		s.decision.held[owner] = "the entry does not name what has stated its endpoint, so nothing can prove that it is gone"
+	case s.ofTheService(key) && len(s.successors()) > 0:
+		// The Service has another address of the kind: this one may serve until then.
+		s.claims[key] = s.follow(key, entry.Instance.Pod, s.allHealth())
+		s.giveUp(key, s.successors())
 	default:
 		s.decision.input.Gone[owner] = s.proof(entry)
 	}
+}
+
+// ofTheService tells whether a key is not that of an endpoint or node, which end by
+// themselves.
+func (s *serviceClaims) ofTheService(key string) bool {
+	return !slices.ContainsFunc([]string{keyTarget, keyIP, keyName, keyNode}, func(kind string) bool { return strings.HasPrefix(key, kind) })
 }
 
 // proof says what proves that nothing states an entry's endpoint any more.
@@ -113,7 +123,9 @@ func (s *serviceClaims) proof(entry registration.Entry) string {
 // doubted is a health that is not known if what is missing may hold a better
 // endpoint.
 func (s *serviceClaims) doubted(h health, shared bool, missing []Object) health {
-	h.unknown = h.unknown || shared && len(missing) > 0 && h.is != service.Passing && s.declared.Fixed[""] == ""
+	if shared && len(missing) > 0 && h.is != service.Passing && s.declared.Fixed[""] == "" {
+		return health{is: service.Passing, notes: missing[0].String() + " is missing, and may state endpoints that are ready", unknown: true}
+	}
 	return h
 }
 
@@ -154,7 +166,7 @@ func (s *serviceClaims) missingFor(entry registration.Entry) []Object {
 		}
 	}
 	for _, slice := range s.slices[s.svc.Object()] {
-		if slice.Missing && s.Gone[slice.Object()] == "" {
+		if slice.Missing {
 			missing[slice.Object()] = true
 		}
 	}

@@ -51,9 +51,10 @@ type Plan struct {
 // Decide compares what the Services of a cluster ask for with what the registry
 // holds. Equal input gives an equal plan, in whatever order it is listed.
 func Decide(in Input) Plan {
+	read := newReading(in.Cluster, in.Policy)
 	d := decision{
-		reading: newReading(in.Cluster, in.Policy),
-		objects: in.Cluster.stated(),
+		reading: read,
+		objects: read.stated(),
 		entries: map[Object][]registration.Entry{},
 		results: map[Object]Result{},
 		input:   registration.Input{Cluster: in.Policy.Cluster, Gone: map[string]string{}},
@@ -61,7 +62,7 @@ func Decide(in Input) Plan {
 		ask:     map[Object]bool{},
 	}
 	misplaced := d.sort(in.Entries)
-	for _, svc := range in.Cluster.Services {
+	for _, svc := range d.Services {
 		if _, read := in.Entries[ShardOf(svc.Namespace, svc.Name)]; read && !svc.Missing {
 			d.results[svc.Object()] = d.claim(svc)
 		}

@@ -98,6 +98,22 @@ func TestDecide(t *testing.T) {
 			"deregister | web 198.18.64.1 8080 critical | endpoint is gone: nothing states it any more"}},
 		{name: "the health is what is not understood: it stays", was: both,
 			is: cluster(web(annotated(annotation.Native+"service-health", "good")), slice("web-a", pod(1, notReady)), b)},
+		{name: "what is not to be published needs no more to be understood", was: cluster(web(), a),
+			is: cluster(web(annotated(annotation.Native+"service-sync", "false", annotation.Native+"service-tags", "a,,b")), a), want: []string{
+				`set-health | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more`,
+				`deregister | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more`}},
+		{name: "the load balancer has another address", was: cluster(web(balancer(export.BalancerAddress{IP: addr("fd00:2::9")})), a),
+			is: cluster(web(balancer(export.BalancerAddress{IP: addr("fd00:2::9")}, export.BalancerAddress{IP: addr("203.0.113.9")})), a), want: []string{
+				"register | web 203.0.113.9 80 | not registered yet",
+				`set-health | web fd00:2::9 80 critical | the endpoint wants service "web" under another ID now`,
+				`deregister | web fd00:2::9 80 critical | the endpoint wants service "web" under another ID now`}},
+		{name: "the load balancer has no address any more", was: cluster(web(balancer(export.BalancerAddress{IP: addr("203.0.113.9")})), a),
+			is: cluster(web(balancer()), a), want: []string{
+				"set-health | web 203.0.113.9 80 critical | endpoint is gone: nothing states it any more",
+				"deregister | web 203.0.113.9 80 critical | endpoint is gone: nothing states it any more"}},
+		{name: "a slice was missing, and is proven gone", was: both, is: with(cluster(web(), a, missing(b)), gone(b.Object())), want: []string{
+			"set-health | web 198.18.64.2 8080 critical | endpoint is gone: EndpointSlice/shop/web-b is gone: deletion seen",
+			"deregister | web 198.18.64.2 8080 critical | endpoint is gone: EndpointSlice/shop/web-b is gone: deletion seen"}},
 		{name: "an annotation that nobody knows", was: cluster(web(), a), is: cluster(web(annotated(annotation.Native+"service-tag", "a",
 			annotation.Native+"service-weights", "passing:2")), a), want: []string{
 			"register | web 198.18.64.1 8080 | weights differ: are 1 and 1, should be 2 and 1"}},
@@ -308,5 +324,41 @@ func TestI1AnEntryWithoutItsStaterIsHeld(t *testing.T) {
 		if diff := cmp.Diff(want, ops(plan)); diff != "" {
 			t.Errorf("%q: -want +got:\n%s", text, diff)
 		}
+	}
+}
+
+// An entry without a check is given one, and no worse a health than is known.
+func TestACheckIsMadeGoodWithoutADoubt(t *testing.T) {
+	unready := slice("web-a", pod(1, notReady))
+	tests := []struct {
+		name string
+		svc  export.Service
+		seen []export.EndpointSlice
+		want string
+	}{
+		{"what may be ready is missing", web(address("vip")), []export.EndpointSlice{unready, missing(slice("web-b", pod(2)))},
+			"register | web 198.19.0.9 80 | the entry has no health check"},
+		{"the health is not understood", web(annotated(annotation.Native+"service-health", "good")), []export.EndpointSlice{unready},
+			"register | web 198.18.64.1 8080 critical | the entry has no health check"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			was := tt.svc
+			if tt.svc.Annotations[annotation.Native+"service-health"] != "" {
+				was = web()
+			}
+			r := settled(cluster(was, slice("web-a", pod(1)), slice("web-b")), policy())
+			for id, entry := range r {
+				entry.HasCheck, entry.Instance.Health = false, ""
+				r[id] = entry
+			}
+			plan, err := r.pass(input(cluster(tt.svc, tt.seen...), policy()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{tt.want}, ops(plan)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }

@@ -109,6 +109,8 @@ func (r registry) pass(in export.Input) (export.Plan, error) {
 		switch {
 		case op.Reason == "":
 			return plan, fmt.Errorf("%s of %s has no reason", op.Kind, id)
+		case !slices.Contains([]service.Health{service.Passing, service.Warning, service.Critical}, op.Instance.Health):
+			return plan, fmt.Errorf("%s of %s with health %q", op.Kind, id, op.Instance.Health)
 		case existed && !own(before):
 			return plan, fmt.Errorf("%s of foreign %s", op.Kind, id)
 		case op.Kind != registration.Register && !existed:

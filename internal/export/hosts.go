@@ -10,6 +10,7 @@ import (
 type host struct {
 	name     string
 	port     uint16 // 0 if the port is the Service's
+	tls      bool
 	statedBy Object
 }
 
@@ -23,13 +24,8 @@ const (
 func (c Cluster) hostsOf(svc Service, ingress, gateway bool) (hosts []host, missing []Object) {
 	byName := map[string]host{}
 	note := func(h host) {
-		if !isHostname(h.name) { // none, or a wildcard
-			return
-		}
-		// The same host in two places: HTTPS if there is any, and then in a fixed order.
-		have, ok := byName[h.name]
-		if !ok || cmp.Or(-cmp.Compare(rank(h.port), rank(have.port)), cmp.Compare(h.port, have.port),
-			h.statedBy.compare(have.statedBy)) < 0 {
+		// Of one host in two places that with TLS counts, and else the same one always.
+		if have, ok := byName[h.name]; isHostname(h.name) && (!ok || h.before(have)) {
 			byName[h.name] = h
 		}
 	}
@@ -62,12 +58,11 @@ func (c Cluster) hostsOf(svc Service, ingress, gateway bool) (hosts []host, miss
 	return hosts, slices.Compact(missing)
 }
 
-// rank puts HTTPS first.
-func rank(port uint16) int {
-	if port == portHTTPS {
-		return 1
+func (h host) before(other host) bool {
+	if h.tls != other.tls {
+		return h.tls
 	}
-	return 0
+	return cmp.Or(cmp.Compare(h.port, other.port), h.statedBy.compare(other.statedBy)) < 0
 }
 
 // hostsOf are the hosts that an Ingress leads to the Service as a whole.
@@ -81,11 +76,11 @@ func (i Ingress) hostsOf(svc Service) []host {
 			if path.Service != svc.Name || path.Path != "" && path.Path != "/" {
 				continue
 			}
-			port := uint16(portHTTP)
+			h := host{name: rule.Host, port: portHTTP, statedBy: i.Object()}
 			if slices.ContainsFunc(i.TLS, func(pattern string) bool { return covers(pattern, rule.Host) }) {
-				port = portHTTPS
+				h.port, h.tls = portHTTPS, true
 			}
-			hosts = append(hosts, host{rule.Host, port, i.Object()})
+			hosts = append(hosts, h)
 		}
 	}
 	return hosts
@@ -106,35 +101,39 @@ func (c Cluster) routeHosts(r HTTPRoute) (hosts []host, missing []Object) {
 		missing = append(missing, r.Object())
 	}
 	for _, parent := range r.Parents {
-		at := slices.IndexFunc(c.Gateways, func(g Gateway) bool { return g.Namespace == parent.Namespace && g.Name == parent.Gateway })
-		switch object := (Object{KindGateway, parent.Namespace, parent.Gateway}); {
-		case !parent.Accepted:
+		if !parent.Accepted {
 			continue
-		case at < 0 && c.Gone[object] == "":
+		}
+		object := Object{KindGateway, parent.Namespace, parent.Gateway}
+		at := slices.IndexFunc(c.Gateways, func(g Gateway) bool { return g.Object() == object })
+		if (at < 0 || c.Gateways[at].Missing) && c.Gone[object] == "" {
 			missing = append(missing, object)
-			continue
-		case at < 0:
-			continue
 		}
-		gateway := c.Gateways[at]
-		if gateway.Missing {
-			missing = append(missing, gateway.Object())
-		}
-		for _, l := range gateway.Listeners {
-			if parent.Section != "" && parent.Section != l.Name || l.Protocol != "HTTP" && l.Protocol != "HTTPS" {
-				continue
-			}
-			if len(r.Hostnames) == 0 {
-				hosts = append(hosts, host{l.Hostname, l.Port, r.Object()})
-			}
-			for _, name := range r.Hostnames {
-				if l.Hostname == "" || covers(l.Hostname, name) {
-					hosts = append(hosts, host{name, l.Port, r.Object()})
-				}
-			}
+		if at >= 0 {
+			hosts = append(hosts, r.hostsAt(parent, c.Gateways[at])...)
 		}
 	}
 	return hosts, missing
+}
+
+// hostsAt are the hosts of a route that the listeners of a Gateway let pass.
+func (r HTTPRoute) hostsAt(parent ParentRef, gateway Gateway) []host {
+	var hosts []host
+	for _, l := range gateway.Listeners {
+		if parent.Section != "" && parent.Section != l.Name || l.Protocol != "HTTP" && l.Protocol != "HTTPS" {
+			continue
+		}
+		h := host{name: l.Hostname, port: l.Port, tls: l.Protocol == "HTTPS", statedBy: r.Object()}
+		if len(r.Hostnames) == 0 {
+			hosts = append(hosts, h)
+		}
+		for _, name := range r.Hostnames {
+			if h.name = name; l.Hostname == "" || covers(l.Hostname, name) {
+				hosts = append(hosts, h)
+			}
+		}
+	}
+	return hosts
 }
 
 // covers tells whether a host is that of a pattern, which may begin with "*.".

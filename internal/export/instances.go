@@ -80,6 +80,7 @@ type reading struct {
 }
 
 func newReading(cluster Cluster, policy Policy) reading {
+	cluster = cluster.withoutGone()
 	r := reading{
 		Cluster: cluster, policy: policy, slices: map[Object][]EndpointSlice{},
 		nodes: make(map[string]Node, len(cluster.Nodes)), namespaces: make(map[string]Namespace, len(cluster.Namespaces)),
@@ -150,10 +151,10 @@ func (d *described) verdict() (Verdict, string) {
 		return Undecided, "the labels of namespace " + svc.Namespace + " are not known"
 	case !p.Namespaces.Matches(namespace.Labels):
 		return Unpublished, "the labels of namespace " + svc.Namespace + " are not selected"
-	case !declared.Usable:
-		return Undecided, "an annotation is not understood"
 	case declared.Sync != nil && !*declared.Sync:
 		return Unpublished, "an annotation says so"
+	case !declared.Usable:
+		return Undecided, "an annotation is not understood"
 	case declared.Sync == nil && svc.Imported:
 		return Unpublished, "it was made of a Consul service"
 	case declared.Sync == nil && !p.Sync:

@@ -213,7 +213,7 @@ func TestHosts(t *testing.T) {
 		}}
 	}
 	gateways := []export.Gateway{{Namespace: "edge", Name: "public", Listeners: []export.Listener{
-		{Name: "http", Port: 8080, Protocol: "HTTP"}, {Name: "https", Port: 443, Protocol: "HTTPS", Hostname: "*.example.com"},
+		{Name: "http", Port: 8080, Protocol: "HTTP"}, {Name: "https", Port: 8443, Protocol: "HTTPS", Hostname: "*.example.com"},
 		{Name: "tcp", Port: 5432, Protocol: "TCP"},
 	}}}
 	changed := func(routes []export.HTTPRoute, change func(*export.HTTPRoute)) []export.HTTPRoute {
@@ -229,14 +229,14 @@ func TestHosts(t *testing.T) {
 		{"Ingress", ingress(path("shop.example.com", "/"), path("tls.example.com", ""), path("a.tls.example.com", "/")), nil,
 			[]string{"web a.tls.example.com 443", "web shop.example.com 80", "web tls.example.com 443"}},
 		{"another path, a wildcard and no host", ingress(path("shop.example.com", "/api"), path("*.example.com", "/"), path("", "/")), nil, nil},
-		{"route, HTTPS first", nil, route("shop.example.com", "shop.example.org"), []string{"web shop.example.com 443", "web shop.example.org 8080"}},
+		{"route, HTTPS first", nil, route("shop.example.com", "shop.example.org"), []string{"web shop.example.com 8443", "web shop.example.org 8080"}},
 		{"route without hosts takes the listener's, and a wildcard is none", nil, route(), nil},
 		{"route that is not accepted", nil, changed(route("shop.example.com"), func(r *export.HTTPRoute) { r.Parents[0].Accepted = false }), nil},
 		{"route of one listener", nil, changed(route("shop.example.com"), func(r *export.HTTPRoute) { r.Parents[0].Section = "http" }),
 			[]string{"web shop.example.com 8080"}},
 		{"route for some paths", nil, changed(route("shop.example.com"), func(r *export.HTTPRoute) { r.Rules[0].Paths = []string{"/api"} }), nil},
 		{"route to another Service", nil, changed(route("shop.example.com"), func(r *export.HTTPRoute) { r.Rules[0].Backends[0].Namespace = "other" }), nil},
-		{"a host of both", ingress(path("shop.example.com", "/")), route("shop.example.com"), []string{"web shop.example.com 443"}},
+		{"a host of both", ingress(path("shop.example.com", "/")), route("shop.example.com"), []string{"web shop.example.com 8443"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

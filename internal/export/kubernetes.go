@@ -3,6 +3,7 @@ package export
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"fairway.dev/fairway/internal/service"
@@ -73,6 +74,25 @@ type Cluster struct {
 	Gateways   []Gateway
 	// Gone says what proves that an object is no more.
 	Gone map[Object]string
+}
+
+// withoutGone is the cluster without what is missing and was proven gone since.
+func (c Cluster) withoutGone() Cluster {
+	c.Services = known(c, c.Services, func(s Service) bool { return s.Missing })
+	c.Slices = known(c, c.Slices, func(s EndpointSlice) bool { return s.Missing })
+	c.Nodes = known(c, c.Nodes, func(n Node) bool { return n.Missing })
+	c.Ingresses = known(c, c.Ingresses, func(i Ingress) bool { return i.Missing })
+	c.Routes = known(c, c.Routes, func(r HTTPRoute) bool { return r.Missing })
+	c.Gateways = known(c, c.Gateways, func(g Gateway) bool { return g.Missing })
+	return c
+}
+
+func known[T interface{ Object() Object }](c Cluster, objects []T, missing func(T) bool) []T {
+	gone := func(object T) bool { return missing(object) && c.Gone[object.Object()] != "" }
+	if !slices.ContainsFunc(objects, gone) {
+		return objects
+	}
+	return slices.DeleteFunc(slices.Clone(objects), gone)
 }
 
 // ServiceType is the type of a Service as the API has it.

@@ -113,7 +113,7 @@ func (d *described) allHealth() health {
 
 // fixed is a health, unless an annotation fixes another.
 func (d *described) fixed(h health) health {
-	if is, ok := d.declared.Fixed.For(d.name); ok && !h.leaves {
+	if is := d.declared.Fixed[""]; is != "" && !h.leaves {
 		return health{is: is, notes: "fixed by the annotation service-health"}
 	}
 	return h
