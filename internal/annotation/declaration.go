@@ -44,9 +44,9 @@ type Declaration struct {
 	// Port is the main port, and Literal tells that it is a number that was given
 	// for Consul, and no port of the Service. Further are the others, which all have
 	// names.
-	Port    service.ServicePort
+	Port    service.Port
 	Literal bool
-	Further []service.ServicePort
+	Further []service.Port
 
 	Tags    []string
 	Meta    map[string]string
@@ -67,7 +67,7 @@ type Declaration struct {
 // ParseService reads the annotations of a Service that has the given ports. One
 // dialect counts: Fairway's own if service-sync or service-name is there under its
 // prefix, or if nothing is under Consul's.
-func ParseService(annotations map[string]string, ports []service.ServicePort) Declaration {
+func ParseService(annotations map[string]string, ports []service.Port) Declaration {
 	p := serviceParser{annotations: annotations, ports: ports}
 	p.out = Declaration{Usable: true, Weights: service.Weights{Passing: 1, Warning: 1}, Draining: service.Critical}
 	if p.inConsulsDialect() {
@@ -92,7 +92,7 @@ func NameProblem(name string) string {
 // serviceParser reads one Service.
 type serviceParser struct {
 	annotations map[string]string
-	ports       []service.ServicePort
+	ports       []service.Port
 	out         Declaration
 }
 
@@ -114,7 +114,7 @@ func (p *serviceParser) defaultPorts() {
 	if len(p.ports) == 0 {
 		return
 	}
-	main := max(0, slices.IndexFunc(p.ports, func(port service.ServicePort) bool { return port.Protocol == "TCP" }))
+	main := max(0, slices.IndexFunc(p.ports, func(port service.Port) bool { return port.Protocol == "TCP" }))
 	p.setPorts(main)
 }
 

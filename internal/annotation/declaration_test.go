@@ -16,14 +16,14 @@ import (
 )
 
 // servicePorts are those of a Service: UDP comes first, and one has no TCP sibling.
-func servicePorts() []service.ServicePort {
-	return []service.ServicePort{dnsPort, httpPort, metricsPort}
+func servicePorts() []service.Port {
+	return []service.Port{dnsPort, httpPort, metricsPort}
 }
 
 var (
-	dnsPort     = service.ServicePort{Name: "dns", Port: 53, Protocol: "UDP"}
-	httpPort    = service.ServicePort{Name: "http", Port: 80, NodePort: 30080, Protocol: "TCP"}
-	metricsPort = service.ServicePort{Name: "metrics", Port: 9090, Protocol: "TCP"}
+	dnsPort     = service.Port{Name: "dns", Port: 53, Protocol: "UDP"}
+	httpPort    = service.Port{Name: "http", Port: 80, NodePort: 30080, Protocol: "TCP"}
+	metricsPort = service.Port{Name: "metrics", Port: 9090, Protocol: "TCP"}
 )
 
 func consul(pairs ...string) map[string]string { return prefixed(annotation.Consul, pairs) }
@@ -31,7 +31,7 @@ func consul(pairs ...string) map[string]string { return prefixed(annotation.Cons
 // declared is what a Service asks for that says nothing, but for what change says.
 func declared(change ...func(*annotation.Declaration)) annotation.Declaration {
 	d := annotation.Declaration{
-		Usable: true, Port: httpPort, Further: []service.ServicePort{dnsPort, metricsPort},
+		Usable: true, Port: httpPort, Further: []service.Port{dnsPort, metricsPort},
 		Weights: service.Weights{Passing: 1, Warning: 1}, Draining: service.Critical,
 	}
 	for _, c := range change {
@@ -54,7 +54,7 @@ func TestParseService(t *testing.T) {
 			"service-meta", "team:shop", "service-weights", "warning:0", "service-health", "warning",
 			"service-draining", "warning", "service-address", "vip",
 		), declared(func(d *declaration) {
-			d.Sync, d.Name, d.Port, d.Further = &yes, "shop-web", metricsPort, []service.ServicePort{dnsPort}
+			d.Sync, d.Name, d.Port, d.Further = &yes, "shop-web", metricsPort, []service.Port{dnsPort}
 			d.Tags, d.Meta, d.Weights.Warning = []string{"b", "a"}, map[string]string{"team": "shop"}, 0
 			d.Fixed, d.Draining, d.Address = annotation.Fixed{"": service.Warning}, service.Warning, annotation.VIP
 		})},
@@ -69,14 +69,14 @@ func TestParseService(t *testing.T) {
 			"service-sync", "T", "service-name", "shop_web.v1", "service-port", "metrics", "service-tags", `a\,b, c,d\e`,
 			"service-weight", "10", "service-meta-team", "shop", "service-meta-url", "http://x:1/y,z",
 		), declared(func(d *declaration) {
-			d.Sync, d.Name, d.Port, d.Further = &yes, "shop_web.v1", metricsPort, []service.ServicePort{dnsPort, httpPort}
+			d.Sync, d.Name, d.Port, d.Further = &yes, "shop_web.v1", metricsPort, []service.Port{dnsPort, httpPort}
 			d.Tags, d.Weights.Passing = []string{"a,b", "c", `d\e`}, 10
 			d.Meta = map[string]string{"team": "shop", "url": "http://x:1/y,z"}
 		})},
 		{"Consul's name alone is no opt-in", consul("service-name", "web"), declared(func(d *declaration) { d.Name = "web" })},
 		{"Consul's port is any number", consul("service-port", "8443"), declared(func(d *declaration) {
-			d.Port, d.Literal = service.ServicePort{Port: 8443}, true
-			d.Further = []service.ServicePort{dnsPort, metricsPort}
+			d.Port, d.Literal = service.Port{Port: 8443}, true
+			d.Further = []service.Port{dnsPort, metricsPort}
 		})},
 	}
 	for _, tt := range tests {
@@ -89,16 +89,16 @@ func TestParseService(t *testing.T) {
 }
 
 func TestParseServicePorts(t *testing.T) {
-	udp := []service.ServicePort{dnsPort}
-	unnamed := []service.ServicePort{{Port: 8000, Protocol: "TCP"}}
+	udp := []service.Port{dnsPort}
+	unnamed := []service.Port{{Port: 8000, Protocol: "TCP"}}
 	tests := []struct {
 		name  string
 		value string // of the annotation, if there is one
-		ports []service.ServicePort
-		want  service.ServicePort
+		ports []service.Port
+		want  service.Port
 	}{
-		{"no ports", "", nil, service.ServicePort{}},
-		{"no ports, and a number", "7000", nil, service.ServicePort{Port: 7000}},
+		{"no ports", "", nil, service.Port{}},
+		{"no ports, and a number", "7000", nil, service.Port{Port: 7000}},
 		{"UDP alone", "", udp, dnsPort},
 		{"one without a name", "", unnamed, unnamed[0]},
 		{"one without a name, by number", "8000", unnamed, unnamed[0]},
@@ -190,9 +190,9 @@ func TestServiceErrors(t *testing.T) {
 // The ports of a Service alone can be too many for Consul. Then those count that
 // are listed.
 func TestAServiceOfManyPorts(t *testing.T) {
-	var ports []service.ServicePort
+	var ports []service.Port
 	for i := range 60 {
-		ports = append(ports, service.ServicePort{Name: fmt.Sprintf("p%d", i), Port: uint16(i + 1), Protocol: "TCP"})
+		ports = append(ports, service.Port{Name: fmt.Sprintf("p%d", i), Port: uint16(i + 1), Protocol: "TCP"})
 	}
 	got := annotation.ParseService(nil, ports)
 	if got.Usable || len(got.Errors) != 1 || !strings.Contains(got.Errors[0].Problem, "list those that are to be there") {
@@ -204,7 +204,7 @@ func TestAServiceOfManyPorts(t *testing.T) {
 }
 
 // checkDeclaration is what must hold for any Service.
-func checkDeclaration(annotations map[string]string, ports []service.ServicePort, d annotation.Declaration) error {
+func checkDeclaration(annotations map[string]string, ports []service.Port, d annotation.Declaration) error {
 	for _, e := range d.Errors {
 		if _, given := annotations[e.Key]; e.Problem == "" || !given {
 			return fmt.Errorf("error %+v", e)

@@ -74,8 +74,8 @@ func (p *serviceParser) consul() {
 func (p *serviceParser) consulPort(value string) []string {
 	if number, ok := parsePortNumber(value); ok {
 		p.defaultPorts()
-		p.out.Further = slices.DeleteFunc(p.out.Further, func(port service.ServicePort) bool { return port.Port == number })
-		p.out.Port, p.out.Literal = service.ServicePort{Port: number}, true
+		p.out.Further = slices.DeleteFunc(p.out.Further, func(port service.Port) bool { return port.Port == number })
+		p.out.Port, p.out.Literal = service.Port{Port: number}, true
 		return nil
 	}
 	at := p.find(value)
@@ -155,7 +155,7 @@ func splitEscaped(value string) []string {
 }
 
 // portNames are the ports of a Service as a person knows them.
-func portNames(ports []service.ServicePort) []string {
+func portNames(ports []service.Port) []string {
 	var names []string
 	for _, port := range ports {
 		if port.Name == "" {

@@ -80,7 +80,7 @@ func (p *serviceParser) nativePorts(value string) (problems []string) {
 		case slices.Index(items, item) < i:
 			problems = append(problems, "port "+quote(item)+" is listed twice: remove one")
 		case i == 0 && at < 0 && isNumber && len(p.ports) == 0:
-			p.out.Port, p.out.Literal = service.ServicePort{Port: number}, true
+			p.out.Port, p.out.Literal = service.Port{Port: number}, true
 		case at < 0:
 			problems = append(problems, p.badPort(item))
 		case i == 0:
@@ -98,7 +98,7 @@ func (p *serviceParser) nativePorts(value string) (problems []string) {
 // there is none. Of two with one number the first is meant.
 func (p *serviceParser) find(item string) int {
 	number, isNumber := parsePortNumber(item)
-	return slices.IndexFunc(p.ports, func(port service.ServicePort) bool {
+	return slices.IndexFunc(p.ports, func(port service.Port) bool {
 		return port.Name != "" && port.Name == item || isNumber && port.Port == number
 	})
 }

@@ -2,6 +2,7 @@ package export_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,6 +63,13 @@ func TestDecide(t *testing.T) {
 			"set-health | web 198.18.64.1 8080 critical | endpoint is terminating"}},
 		{name: "a pod comes and terminates before it was registered", was: cluster(web(), a),
 			is: cluster(web(), slice("web-a", pod(1), pod(3, terminating)))},
+		{name: "a pod does not have the port any more", was: cluster(web(), a), is: cluster(web(), func() export.EndpointSlice {
+			s := slice("web-a", pod(1))
+			s.Ports = s.Ports[1:]
+			return s
+		}()), want: []string{
+			`set-health | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more`,
+			`deregister | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more`}},
 		{name: "a pod moves to another slice", was: cluster(web(), a), is: cluster(web(), slice("web-a"), slice("web-c", pod(1))), want: []string{
 			"register | web 198.18.64.1 8080 | meta differs: fairway-stated-by"}},
 		{name: "the Service is deleted", was: cluster(web(), a), is: with(export.Cluster{}, gone(web().Object())), want: []string{
@@ -155,6 +163,12 @@ func TestDecide(t *testing.T) {
 		{name: "the Gateway was not seen yet", was: route, is: with(route, func(c *export.Cluster) { c.Gateways = nil }),
 			held: []string{"held | web shop.example.com 443 | nothing states it any more, but Gateway/edge/public, which may, is not on the list and not proven gone"},
 			ask:  []export.Object{{Kind: export.KindGateway, Namespace: "edge", Name: "public"}}},
+		{name: "the route is missing, and so is the Gateway", was: route, is: with(route, func(c *export.Cluster) {
+			c.Routes = slices.Clone(c.Routes)
+			c.Routes[0].Missing = true
+			c.Gateways = slices.Clone(c.Gateways)
+			c.Gateways[0].Missing = true
+		}), ask: []export.Object{{Kind: export.KindGateway, Namespace: "edge", Name: "public"}, object(export.KindHTTPRoute, "web")}},
 		{name: "the Gateway is gone", was: route, is: with(with(route, func(c *export.Cluster) { c.Gateways = nil }),
 			gone(export.Object{Kind: export.KindGateway, Namespace: "edge", Name: "public"})), want: []string{
 			"set-health | web shop.example.com 443 critical | endpoint is gone: nothing states it any more",

@@ -164,12 +164,12 @@ func TestNilConditionsMeanReady(t *testing.T) {
 		want                        service.Health
 	}{
 		{"all nil", nil, nil, nil, "", service.Passing},
-		{"not ready", ptr(false), nil, nil, "", service.Critical},
-		{"ready, and does not serve", ptr(true), ptr(false), nil, "", service.Passing},
-		{"terminating", nil, nil, ptr(true), "", service.Critical},
-		{"terminating, serving is nil, draining is a warning", ptr(false), nil, ptr(true), "warning", service.Warning},
-		{"terminating and not serving", ptr(false), ptr(false), ptr(true), "warning", service.Critical},
-		{"terminating, and published when not ready", ptr(true), ptr(true), ptr(true), "", service.Critical},
+		{"not ready", new(false), nil, nil, "", service.Critical},
+		{"ready, and does not serve", new(true), new(false), nil, "", service.Passing},
+		{"terminating", nil, nil, new(true), "", service.Critical},
+		{"terminating, serving is nil, draining is a warning", new(false), nil, new(true), "warning", service.Warning},
+		{"terminating and not serving", new(false), new(false), new(true), "warning", service.Critical},
+		{"terminating, and published when not ready", new(true), new(true), new(true), "", service.Critical},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

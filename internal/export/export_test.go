@@ -18,8 +18,6 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
-func ptr[T any](value T) *T { return &value }
-
 // policy publishes all Services of all namespaces.
 func policy(change ...func(*export.Policy)) export.Policy {
 	p := export.DefaultPolicy()
@@ -35,7 +33,7 @@ func web(change ...func(*export.Service)) export.Service {
 	svc := export.Service{
 		Namespace: "shop", Name: "web", UID: "s1", Type: export.TypeClusterIP, HasSelector: true,
 		ClusterIPs: []netip.Addr{addr("198.19.0.9")},
-		Ports: []service.ServicePort{
+		Ports: []service.Port{
 			{Name: "http", Port: 80, NodePort: 30080, Protocol: "TCP"},
 			{Name: "metrics", Port: 9100, NodePort: 30100, Protocol: "TCP"},
 		},
@@ -59,7 +57,7 @@ func annotated(pairs ...string) func(*export.Service) {
 func slice(name string, endpoints ...export.Endpoint) export.EndpointSlice {
 	return export.EndpointSlice{
 		Namespace: "shop", Name: name, Service: "web", AddressType: export.IPv4, Endpoints: endpoints,
-		Ports: []export.EndpointPort{{Name: "http", Port: ptr(uint16(8080))}, {Name: "metrics", Port: ptr(uint16(9100))}},
+		Ports: []export.EndpointPort{{Name: "http", Port: new(uint16(8080))}, {Name: "metrics", Port: new(uint16(9100))}},
 	}
 }
 
@@ -67,7 +65,7 @@ func slice(name string, endpoints ...export.Endpoint) export.EndpointSlice {
 func pod(n int, change ...func(*export.Endpoint)) export.Endpoint {
 	e := export.Endpoint{
 		Addresses: []string{fmt.Sprintf("198.18.64.%d", n)},
-		Ready:     ptr(true), Serving: ptr(true), Terminating: ptr(false),
+		Ready:     new(true), Serving: new(true), Terminating: new(false),
 		Target: export.Target{Kind: "Pod", Name: fmt.Sprintf("web-%d", n), UID: fmt.Sprintf("p%d", n)},
 		Node:   fmt.Sprintf("n%d", (n-1)%2+1), Zone: "z1",
 	}
@@ -77,9 +75,9 @@ func pod(n int, change ...func(*export.Endpoint)) export.Endpoint {
 	return e
 }
 
-func notReady(e *export.Endpoint) { e.Ready, e.Serving = ptr(false), ptr(false) }
+func notReady(e *export.Endpoint) { e.Ready, e.Serving = new(false), new(false) }
 
-func terminating(e *export.Endpoint) { e.Ready, e.Terminating = ptr(false), ptr(true) }
+func terminating(e *export.Endpoint) { e.Ready, e.Terminating = new(false), new(true) }
 
 // nodes are n1 and n2.
 func nodes() []export.Node {

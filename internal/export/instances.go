@@ -136,38 +136,49 @@ func (d *described) result() Result {
 
 // verdict says whether a Service is to be published, and why.
 func (d *described) verdict() (Verdict, string) {
-	p, svc, declared := d.policy, d.svc, d.declared
-	namespace, known := d.namespaces[svc.Namespace]
-	kind, supported := p.typeOf(svc)
+	if verdict, reason := d.selected(); verdict != Published {
+		return verdict, reason
+	}
+	p, sync := d.policy, d.declared.Sync
+	kind, supported := p.typeOf(d.svc)
 	switch {
-	case slices.Contains(p.Deny, svc.Namespace):
-		return Unpublished, "namespace " + svc.Namespace + " is denied"
-	case !slices.Contains(p.Allow, svc.Namespace) && !slices.Contains(p.Allow, "*"):
-		return Unpublished, "namespace " + svc.Namespace + " is not allowed"
-	case !p.Selector.Matches(svc.Labels):
-		return Unpublished, "its labels are not selected"
-	case !p.Namespaces.Empty() && (!known || namespace.Missing):
-		d.unheard = append(d.unheard, Object{KindNamespace, "", svc.Namespace})
-		return Undecided, "the labels of namespace " + svc.Namespace + " are not known"
-	case !p.Namespaces.Matches(namespace.Labels):
-		return Unpublished, "the labels of namespace " + svc.Namespace + " are not selected"
-	case declared.Sync != nil && !*declared.Sync:
+	case sync != nil && !*sync:
 		return Unpublished, "an annotation says so"
-	case !declared.Usable:
+	case !d.declared.Usable:
 		return Undecided, "an annotation is not understood"
-	case declared.Sync == nil && svc.Imported:
+	case sync == nil && d.svc.Imported:
 		return Unpublished, "it was made of a Consul service"
-	case declared.Sync == nil && !p.Sync:
+	case sync == nil && !p.Sync:
 		return Unpublished, "no annotation asks for it"
 	case !supported:
-		return Unpublished, fmt.Sprintf("nothing is known of Services of type %q", svc.Type)
-	case kind.value == Off && declared.Address == "":
+		return Unpublished, fmt.Sprintf("nothing is known of Services of type %q", d.svc.Type)
+	case kind.value == Off && d.declared.Address == "":
 		return Unpublished, "Services of type " + kind.name + " are switched off"
-	case declared.Sync != nil:
+	case sync != nil:
 		return Published, "an annotation asks for it"
 	default:
 		return Published, "all Services are published"
 	}
+}
+
+// selected says whether the operator lets the Service be published at all.
+func (d *described) selected() (Verdict, string) {
+	p, at := d.policy, d.svc.Namespace
+	namespace, known := d.namespaces[at]
+	switch {
+	case slices.Contains(p.Deny, at):
+		return Unpublished, "namespace " + at + " is denied"
+	case !slices.Contains(p.Allow, at) && !slices.Contains(p.Allow, "*"):
+		return Unpublished, "namespace " + at + " is not allowed"
+	case !p.Selector.Matches(d.svc.Labels):
+		return Unpublished, "its labels are not selected"
+	case !p.Namespaces.Empty() && (!known || namespace.Missing):
+		d.unheard = append(d.unheard, Object{KindNamespace, "", at})
+		return Undecided, "the labels of namespace " + at + " are not known"
+	case !p.Namespaces.Matches(namespace.Labels):
+		return Unpublished, "the labels of namespace " + at + " are not selected"
+	}
+	return Published, ""
 }
 
 // described is one Service.

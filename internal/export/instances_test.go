@@ -1,6 +1,7 @@
 package export_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -137,6 +138,13 @@ func TestHealthOfAnAddressOfManyEndpoints(t *testing.T) {
 		{"none is", web(address("vip")), []export.EndpointSlice{slice("web-a", pod(1, notReady))}, []string{"web 198.19.0.9 80 critical"}},
 		{"there are none", web(address("vip")), nil, []string{"web 198.19.0.9 80 critical"}},
 		{"none is expected", web(address("vip"), noSelector), nil, []string{"web 198.19.0.9 80"}},
+		{"one serves while it terminates", web(annotated(annotation.Native+"service-address", "vip", annotation.Native+"service-draining", "warning")),
+			[]export.EndpointSlice{slice("web-a", pod(1, notReady), pod(2, terminating))}, []string{"web 198.19.0.9 80 warning"}},
+		{"a node has none, and a pod no node", web(address("node")), []export.EndpointSlice{slice("web-a", pod(1), pod(3, notReady),
+			pod(2, func(e *export.Endpoint) { e.Node = "" }))}, []string{"web 203.0.113.1 30080"}},
+		{"no node has one", web(annotated(annotation.Native+"service-address", "node")), []export.EndpointSlice{slice("web-a")}, nil},
+		{"of nodes, by a number of Consul's dialect", web(ofType(export.TypeNodePort), annotated(annotation.Consul+"service-port", "8443")),
+			[]export.EndpointSlice{slice("web-a", pod(1))}, []string{"web 203.0.113.1 8443"}},
 		{"one is ready, and more are missing", web(address("vip")), []export.EndpointSlice{slice("web-a", pod(2)), gone}, []string{"web 198.19.0.9 80"}},
 		{"none is ready, and more are missing", web(address("vip")), []export.EndpointSlice{slice("web-a", pod(2, notReady)), gone}, nil},
 	}
@@ -147,6 +155,20 @@ func TestHealthOfAnAddressOfManyEndpoints(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// An entry names as many of the objects that state it as Consul lets it hold.
+func TestStatedByManySlices(t *testing.T) {
+	var many []export.EndpointSlice
+	for i := range 40 {
+		many = append(many, slice(fmt.Sprintf("web-%02d", i), pod(1)))
+	}
+	for _, svc := range []export.Service{web(), web(address("vip"))} {
+		got := export.Instances(svc, cluster(svc, many...), policy()).Instances[0].Meta[service.MetaStatedBy]
+		if len(got) > 512 || !strings.Contains(got, "EndpointSlice/shop/web-00,EndpointSlice/shop/web-01,") {
+			t.Errorf("%d bytes: %s", len(got), got)
+		}
 	}
 }
 
@@ -294,6 +316,16 @@ func TestVerdict(t *testing.T) {
 		{"not understood", web(annotated(annotation.Native+"service-sync", "on")), nil, export.Undecided, "an annotation is not understood"},
 		{"no good name", web(), func(p *export.Policy) { p.Name = export.Name("{name}" + strings.Repeat("x", 63)) }, export.Undecided,
 			"the name made for it is not good: \"web" + strings.Repeat("x", 61) + "\"... is 66 characters long: a name in DNS has at most 63; give one by fairway.dev/service-name"},
+		{"a cluster IP that there is none of", web(headless, address("vip")), nil, export.Undecided,
+			"a headless Service has no cluster IP: remove fairway.dev/service-address, or give endpoints"},
+		{"a cluster IP that there is none of yet", web(address("vip"), func(svc *export.Service) { svc.ClusterIPs = nil }), nil, export.Published,
+			"it has no cluster IP yet"},
+		{"endpoints of a name", web(externalName("shop.example.com"), address("endpoints")), nil, export.Undecided,
+			"a Service of type ExternalName has no endpoints: remove fairway.dev/service-address, or give hostname"},
+		{"a cluster IP of a name", web(externalName("shop.example.com"), address("vip")), nil, export.Undecided,
+			"a Service of type ExternalName has no address: remove fairway.dev/service-address, or give hostname"},
+		{"nodes without a node port", web(address("node"), func(svc *export.Service) { svc.Ports[0].NodePort = 0 }), nil, export.Undecided,
+			"it has no node port: make it a Service of type NodePort, or correct fairway.dev/service-address"},
 		{"an address that it does not have", web(address("load-balancer")), nil, export.Undecided,
 			"a Service of type ClusterIP has no load balancer: correct fairway.dev/service-address"},
 	}

@@ -114,7 +114,7 @@ type Service struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	Type        ServiceType
-	Ports       []service.ServicePort
+	Ports       []service.Port
 	// Headless is true if the cluster IP is "None".
 	Headless   bool
 	ClusterIPs []netip.Addr // in order of the Service's families; empty until there are some

@@ -24,8 +24,6 @@ func (d *described) places() (places []place, reason string, undecided bool) {
 		return d.hostPlaces()
 	}
 	// What is left are addresses of the Service itself.
-	var addresses []BalancerAddress
-	prefix, none := "", ""
 	switch {
 	case d.svc.Type == TypeExternalName:
 		return nil, "a Service of type ExternalName has no address: remove " + annotation.Native + "service-address, or give hostname", true
@@ -39,13 +37,13 @@ func (d *described) places() (places []place, reason string, undecided bool) {
 		}
 		p := d.addressPlace(keyVIP, d.svc.ClusterIPs)
 		return []place{p}, "", false
+	case d.address == annotation.LoadBalancer && len(d.svc.Balancer) == 0:
+		return nil, "its load balancer has no address yet", false
 	case d.address == annotation.LoadBalancer:
-		prefix, addresses, none = keyBalancer, d.svc.Balancer, "its load balancer has no address yet"
+		return d.addressPlaces(keyBalancer, d.svc.Balancer), "", false
 	default:
-		prefix = keyExternal
-		addresses = balancerAddresses(d.svc.ExternalIPs)
+		return d.addressPlaces(keyExternal, balancerAddresses(d.svc.ExternalIPs)), "", false
 	}
-	return d.addressPlaces(prefix, addresses), none, false
 }
 
 func balancerAddresses(ips []netip.Addr) []BalancerAddress {
@@ -119,11 +117,11 @@ func (d *described) fixed(h health) health {
 	return h
 }
 
-func servicePort(port service.ServicePort) uint16 { return port.Port }
+func servicePort(port service.Port) uint16 { return port.Port }
 
 // further are the ports beside the main one, by name, as far as they have a number
 // here.
-func (d *described) further(number func(service.ServicePort) uint16) map[string]uint16 {
+func (d *described) further(number func(service.Port) uint16) map[string]uint16 {
 	ports := map[string]uint16{}
 	for _, port := range d.declared.Further {
 		if n := number(port); n != 0 {
@@ -145,7 +143,7 @@ func (d *described) endpointPlaces() (places []place, reason string, undecided b
 		var port uint16
 		port, p.problem, p.absent = d.endpointPort(e)
 		p.problem = cmp.Or(e.problem, p.problem)
-		further := d.further(func(port service.ServicePort) uint16 { return e.ports[port.Name] })
+		further := d.further(func(port service.Port) uint16 { return e.ports[port.Name] })
 		p.instance = d.instance(p, e.statedBy, e.node, e.zone, port, further)
 		ips := e.addresses(d.svc)
 		if len(ips) > 0 {
@@ -206,7 +204,7 @@ func (d *described) nodePlaces() (places []place, reason string, undecided bool)
 		}
 		ips, problem := d.nodeAddresses(name)
 		p.problem = cmp.Or(problem, d.unknown(p.health))
-		further := d.further(func(port service.ServicePort) uint16 { return port.NodePort })
+		further := d.further(func(port service.Port) uint16 { return port.NodePort })
 		p.instance = d.instance(p, d.stated, name, e.zone, port, further)
 		p.instance.Tagged = service.TaggedAddresses(ips)
 		if len(ips) > 0 {

@@ -77,7 +77,7 @@ func (p Policy) Validate() error {
 	errs = append(errs, p.Name.Validate())
 	for _, t := range p.types() {
 		if !slices.Contains(append(t.takes, Off), t.value) {
-			errs = append(errs, fmt.Errorf("Services of type %s: %q is not one of %v", t.name, t.value, append(t.takes, Off)))
+			errs = append(errs, fmt.Errorf("services of type %s: %q is not one of %v", t.name, t.value, append(t.takes, Off)))
 		}
 	}
 	if !slices.Contains([]NodeAddress{External, Internal, ExternalFirst}, p.NodeAddress) {

@@ -21,10 +21,10 @@ func TestPolicyValidate(t *testing.T) {
 		{func(p *export.Policy) { p.Cluster = "" }, "the cluster id is empty: nobody would own the entries"},
 		{func(p *export.Policy) { p.Allow = nil }, "no namespace is allowed: name some, or give * for all"},
 		{func(p *export.Policy) { p.Deny = []string{"*"} }, "all namespaces are denied: nothing would ever be published"},
-		{func(p *export.Policy) { p.ClusterIP = annotation.Node }, `Services of type ClusterIP: "node" is not one of [endpoints vip off]`},
+		{func(p *export.Policy) { p.ClusterIP = annotation.Node }, `services of type ClusterIP: "node" is not one of [endpoints vip off]`},
 		{func(p *export.Policy) { p.LoadBalancer = "address" },
-			`Services of type LoadBalancer: "address" is not one of [load-balancer endpoints vip node off]`},
-		{func(p *export.Policy) { p.Headless = annotation.VIP }, `Services of type headless: "vip" is not one of [endpoints off]`},
+			`services of type LoadBalancer: "address" is not one of [load-balancer endpoints vip node off]`},
+		{func(p *export.Policy) { p.Headless = annotation.VIP }, `services of type headless: "vip" is not one of [endpoints off]`},
 		{func(p *export.Policy) { p.NodeAddress = "" }, `address of nodes: "" is not one of [external internal external-first]`},
 		{func(p *export.Policy) { p.Name = "k8s-{namespace}" }, `name template "k8s-{namespace}": without {name} all Services would have one name`},
 		{func(p *export.Policy) { p.Name, p.Cluster = "{nam}", "" }, "the cluster id is empty: nobody would own the entries\n" +

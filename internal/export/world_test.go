@@ -116,7 +116,7 @@ func drawLater(t *rapid.T, c export.Cluster) export.Cluster {
 			now, seen := states[e.Target.UID]
 			if !seen {
 				now = e
-				now.Ready, now.Serving, now.Terminating = ptr(true), ptr(true), e.Terminating
+				now.Ready, now.Serving, now.Terminating = new(true), new(true), e.Terminating
 				drawState(t, &now)
 				if leaves(e.Target.UID) {
 					now.Target.UID = ""

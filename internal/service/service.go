@@ -141,8 +141,8 @@ type ContainerPort struct {
 	Protocol string // TCP, UDP or SCTP
 }
 
-// ServicePort is a port of a Kubernetes Service.
-type ServicePort struct {
+// Port is a port of a Kubernetes Service.
+type Port struct {
 	Name     string // empty if it has none, and then it is the only one
 	Port     uint16 // at the Service's own addresses
 	NodePort uint16 // at each node, 0 if there is none
