@@ -26,7 +26,7 @@ func (s *serviceClaims) fromPlaces() {
 		case p.gone != "":
 			s.decision.input.Gone[claim.Owner()] = p.gone
 		case p.absent != "":
-			claim.Incomplete = false
+			claim.Incomplete, claim.Withdrawn = false, p.absent
 		case p.problem == "":
 			claim.Instances, claim.Incomplete = []service.Instance{p.instance}, len(s.result.Errors) > 0
 		}
@@ -66,7 +66,7 @@ func (s *serviceClaims) fromEntry(entry registration.Entry) {
 	case stated:
 	case s.result.Verdict == Unpublished:
 		s.claims[key] = s.follow(key, entry.Instance.Pod, health{is: service.Passing})
-		s.giveUp(key, nil)
+		s.giveUp(key, nil, s.result.Reason)
 	default:
 		s.unstated(entry, missing, owner)
 	}
@@ -85,7 +85,7 @@ func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, own
 	case there:
 		// It is there, but not what stands in the registry for this Service any more.
 		s.claims[key] = s.follow(key, entry.Instance.Pod, h)
-		s.giveUp(key, s.successors())
+		s.giveUp(key, s.successors(), "its address is "+string(s.address)+" now")
 	case len(missing) > 0:
 		s.decision.held[owner] = "nothing states it any more, but " + missing[0].String() + ", which may, is not on the list and not proven gone"
 		s.askFor(missing)
@@ -94,7 +94,7 @@ func (s *serviceClaims) unstated(entry registration.Entry, missing []Object, own
 	case s.ofTheService(key) && len(s.successors()) > 0:
 		// The Service has another address of the kind: this one may serve until then.
 		s.claims[key] = s.follow(key, entry.Instance.Pod, s.allHealth())
-		s.giveUp(key, s.successors())
+		s.giveUp(key, s.successors(), "its address is "+string(s.address)+" now")
 	default:
 		s.decision.input.Gone[owner] = s.proof(entry)
 	}
@@ -137,9 +137,9 @@ func (s *serviceClaims) askFor(missing []Object) {
 
 // giveUp makes a claim one that does not want its entry any more, but those of
 // others in its place.
-func (s *serviceClaims) giveUp(key string, successors []service.Instance) {
+func (s *serviceClaims) giveUp(key string, successors []service.Instance, why string) {
 	claim := s.claims[key]
-	claim.Instances, claim.Incomplete = successors, false
+	claim.Instances, claim.Incomplete, claim.Withdrawn = successors, false, why
 	claim.Terminating = false // which would be said of the successors
 	s.claims[key] = claim
 }

@@ -168,8 +168,11 @@ func (d *decision) unwanted(entry Entry) {
 	case slices.ContainsFunc(claim.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
 		d.leave(entry, fmt.Sprintf("the %s wants service %q under another ID now", is, entry.Instance.Name), "")
 	default:
-		d.leave(entry, fmt.Sprintf("the %s does not declare service %q any more", is, entry.Instance.Name),
-			removalOf(Undeclared, entry, claim, present))
+		reason := fmt.Sprintf("the %s does not declare service %q any more", is, entry.Instance.Name)
+		if claim.Withdrawn != "" {
+			reason += ": " + claim.Withdrawn
+		}
+		d.leave(entry, reason, removalOf(Undeclared, entry, claim, present))
 	}
 }
 

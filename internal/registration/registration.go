@@ -69,6 +69,9 @@ type Claim struct {
 	Terminating bool
 	// Instances are complete, with Health set.
 	Instances []service.Instance
+	// Withdrawn is why there are fewer instances than there may have been, if more
+	// is known than that nobody asks for them.
+	Withdrawn string
 	// Incomplete is true if an annotation could not be understood, or the pod
 	// has no address yet: entries of this pod that Instances does not list keep
 	// their last good registration and follow Health.
