@@ -140,7 +140,7 @@ func TestWhatMayBeEmptyIsNoPanic(t *testing.T) {
 			{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a does not give it port "http"`}}}},
 		{"an endpoint without addresses", cluster(web(), slice("web-a", pod(1, func(e *export.Endpoint) { e.Addresses = nil }))),
 			export.Result{Reason: "all Services are published", Skipped: []export.Skipped{
-				{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a gives it the address "", which is no IPv4`}}}},
+				{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a gives an endpoint the address "", which is no IPv4`}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

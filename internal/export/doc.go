@@ -17,16 +17,17 @@
 //
 // # Proof of absence
 //
-// A list that lacks an object proves nothing (I1). Each entry names the object that
-// stated its endpoint, mostly an EndpointSlice, in its meta ([service.MetaStatedBy]),
-// so that also a process that has just started knows what it must have seen. An
-// endpoint that nobody states is gone only if
+// A list that lacks an object proves nothing (I1). Each entry names in its meta
+// ([service.MetaStatedBy]) the objects that have stated it, mostly EndpointSlices, as
+// many as Consul lets it hold. So also a process that has just started knows what
+// it must have seen. An endpoint that nothing states is gone only if
 //
-//   - the object that stated it is there and states it no more, or is proven gone,
-//   - and no other object that may state endpoints of the Service is missing.
+//   - each object that has stated it is there and does no more, or is proven gone,
+//   - and no other that may state endpoints of the Service is missing.
 //
 // Until then its entry is held as it is, and [Plan.Ask] names the objects to ask
-// the API server about. Two things need no more than one proof: a Service that is
+// the API server about. What is stated by some of those that have stated it keeps
+// its last registration. Two things need no more than one proof: a Service that is
 // proven gone takes its entries with it, and an endpoint on a node that is proven
 // gone is critical.
 //

@@ -43,12 +43,14 @@ type endpoint struct {
 // another. That an endpoint terminates is never taken back, so one slice that says
 // so is enough. Of ready and serving the newer word is not known; the better one
 // counts, because a slice that is about to be changed takes nobody out of service.
-func merge(stated []EndpointSlice) map[string]endpoint {
-	merged := map[string]endpoint{}
+// What could not be told apart is left out, with the reason.
+func merge(stated []EndpointSlice) (merged map[string]endpoint, out []Skipped) {
+	merged = map[string]endpoint{}
 	for _, slice := range stated {
 		for _, e := range slice.Endpoints {
-			got, ok := read(slice, e)
-			if !ok {
+			got := read(slice, e)
+			if got.key == "" {
+				out = append(out, Skipped{Reason: got.problem})
 				continue
 			}
 			if have, twice := merged[got.key]; twice {
@@ -57,12 +59,12 @@ func merge(stated []EndpointSlice) map[string]endpoint {
 			merged[got.key] = got
 		}
 	}
-	return merged
+	return merged, out
 }
 
-// read is one endpoint of a slice. It is not ok if nothing could tell it apart from
+// read is one endpoint of a slice. It has no key if nothing could tell it apart from
 // others.
-func read(slice EndpointSlice, e Endpoint) (endpoint, bool) {
+func read(slice EndpointSlice, e Endpoint) endpoint {
 	out := endpoint{
 		target: e.Target, statedBy: []Object{slice.Object()}, node: e.Node, zone: e.Zone, ports: map[string]uint16{},
 		ready: e.Ready == nil || *e.Ready, serving: e.Serving == nil || *e.Serving,
@@ -87,12 +89,12 @@ func read(slice EndpointSlice, e Endpoint) (endpoint, bool) {
 	case slice.AddressType == IPv6 && err == nil && address.Is6() && address.Zone() == "":
 		out.v6, out.key = address, keyIP+address.String()
 	default:
-		out.problem = fmt.Sprintf("%s gives it the address %q, which is no %s", slice.Object(), first, slice.AddressType)
+		out.problem = fmt.Sprintf("%s gives an endpoint the address %q, which is no %s", slice.Object(), first, slice.AddressType)
 	}
 	if e.Target.UID != "" {
 		out.key = keyTarget + e.Target.UID
 	}
-	return out, out.key != ""
+	return out
 }
 
 // and joins what is said of one endpoint in two places. The order does not matter.

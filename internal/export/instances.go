@@ -47,7 +47,7 @@ type Result struct {
 
 // Skipped is an endpoint that is not registered.
 type Skipped struct {
-	Key    string
+	Key    string // empty if nothing tells it apart from others
 	Reason string
 }
 
@@ -123,6 +123,7 @@ func (d *described) result() Result {
 	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.key, b.key) })
 	out.places = places
 	out.Instances = make([]service.Instance, 0, len(places))
+	out.Skipped = slices.SortedFunc(slices.Values(d.unreadable), func(a, b Skipped) int { return cmp.Compare(a.Reason, b.Reason) })
 	for _, p := range places {
 		if why := cmp.Or(p.gone, p.absent, p.problem); why != "" {
 			out.Skipped = append(out.Skipped, Skipped{p.key, why})
@@ -196,6 +197,8 @@ type described struct {
 	endpoints map[string]endpoint // by key
 	missing   string              // an EndpointSlice that may state more
 	stated    []Object            // the EndpointSlices that are there, in order
+	// unreadable are endpoints that have no key.
+	unreadable []Skipped
 }
 
 func (r reading) describe(svc Service) *described {
@@ -219,7 +222,7 @@ func (d *described) look() {
 		d.stated = append(d.stated, slice.Object())
 	}
 	slices.SortFunc(d.stated, Object.compare)
-	d.endpoints = merge(stated)
+	d.endpoints, d.unreadable = merge(stated)
 
 	kind, _ := d.policy.typeOf(d.svc)
 	d.address = cmp.Or(d.declared.Address, kind.value)
