@@ -26,7 +26,7 @@
 //   - and no other that may state endpoints of the Service is missing.
 //
 // Until then its entry is held as it is, and [Plan.Ask] names the objects to ask
-// the API server about. What is stated by some of those that have stated it keeps
+// the API server about. An entry of which only some of those objects are seen keeps
 // its last registration. Two things need no more than one proof: a Service that is
 // proven gone takes its entries with it, and an endpoint on a node that is proven
 // gone is critical.
