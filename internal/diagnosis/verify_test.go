@@ -100,6 +100,13 @@ func TestVerify(t *testing.T) {
 		"others at one address": {func(f *diagnosis.CatalogFacts, entries []diagnosis.Listed) {
 			f.Listings[0].Entries = append(entries, foreign("vm-again", "198.18.0.50"))
 		}, nil},
+		"of a Service, for a pod that is not there": {func(f *diagnosis.CatalogFacts, _ []diagnosis.Listed) {
+			f.Listings[0].Entries = append(f.Listings[0].Entries, ofService(listed(webPod(3), "")))
+		}, nil},
+		"of a Service and of the pod, to the same clients": {func(f *diagnosis.CatalogFacts, _ []diagnosis.Listed) {
+			f.Listings[0].Entries = append(f.Listings[0].Entries, ofService(listed(webPod(1), "")))
+		}, []diagnosis.Difference{{Kind: diagnosis.SameAddress,
+			Detail: "198.18.64.1:8080 is given to clients also as fairway_shop_web_uid-uid-1_svc_web on Consul node fairway-east-services"}}},
 		"of another cluster": {func(_ *diagnosis.CatalogFacts, entries []diagnosis.Listed) {
 			entries[2] = listed(webPod(3), "n1")
 			entries[2].Cluster = "west"
@@ -119,6 +126,15 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ofService is an entry that a Service has of the pod, and not the pod itself.
+func ofService(entry diagnosis.Listed) diagnosis.Listed {
+	in := &entry.Instance
+	in.Endpoint = service.EndpointRef{Namespace: "shop", Service: "web", Key: "uid-" + in.Pod.UID}
+	in.ID = in.Endpoint.InstanceID(in.Name)
+	entry.ConsulNode = "fairway-east-services"
+	return entry
 }
 
 // fill sets what a case leaves out; "-" stands for empty.
