@@ -128,15 +128,6 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// ofService is an entry that a Service has of the pod, and not the pod itself.
-func ofService(entry diagnosis.Listed) diagnosis.Listed {
-	in := &entry.Instance
-	in.Endpoint = service.EndpointRef{Namespace: "shop", Service: "web", Key: "uid-" + in.Pod.UID}
-	in.ID = in.Endpoint.InstanceID(in.Name)
-	entry.ConsulNode = "fairway-east-services"
-	return entry
-}
-
 // fill sets what a case leaves out; "-" stands for empty.
 func fill(field *string, usual string) {
 	switch *field {

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/diagnosis"
 	"fairway.dev/fairway/internal/gate"
@@ -412,17 +410,5 @@ func TestI1UnknownIsSaid(t *testing.T) {
 	}
 	if fine, known := doctor.Fine(); !fine || known || len(doctor.Sections) != 6 {
 		t.Errorf("fine %v, known %v, %d sections", fine, known, len(doctor.Sections))
-	}
-}
-
-// What a Service has of the pod is not for the pod's agent to remove.
-func TestWhyLeavesServicesAlone(t *testing.T) {
-	want := diagnosis.Why(healthy())
-	f := healthy()
-	entry := ofService(listed(f.Pod, ""))
-	entry.Given = false // or it would count among the others that pass
-	f.Listings[0].Entries = append(f.Listings[0].Entries, entry)
-	if diff := cmp.Diff(all(want), all(diagnosis.Why(f))); diff != "" {
-		t.Errorf("-without +with an entry of a Service:\n%s", diff)
 	}
 }
