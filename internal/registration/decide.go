@@ -227,9 +227,10 @@ func (d *decision) keep(entry Entry, claim Claim) {
 	d.follow(entry, instance)
 }
 
-// successor is the ID under which the claim has the service of an entry
-// and that the registry does not yet hold in service just as it is claimed. It is
-// empty if there is nothing to wait for, because the entry or its successor is not to serve anyway.
+// successor is the ID under which the claim has the service of an entry and that
+// the registry does not yet hold in service just as it is claimed. It is empty if
+// there is nothing to wait for, because the entry or its successor is not to serve
+// anyway.
 func (d *decision) successor(entry Entry, claim Claim) string {
 	if !entry.InService() {
 		return ""
