@@ -1,8 +1,9 @@
 // Package annotation turns the annotations of a pod into the instances that
-// the pod declares, or into errors that name the annotation, its value and
-// what is wrong with it. It is pure.
+// the pod declares, and those of a Kubernetes Service into what it asks for, or
+// into errors that name the annotation, its value and what is wrong with it. It is
+// pure.
 //
-// # Annotations
+// # Annotations of pods
 //
 //	fairway.dev/service-names      names of the services, separated by commas; its presence opts the pod in
 //	fairway.dev/service-port       a number, or the name of a container port; more named ports after it, separated by commas
@@ -28,6 +29,18 @@
 // and has no effect, a short service-check-ttl is raised to [MinCheckTTL], and
 // other keys are ignored. Under Fairway's own prefix an unknown service-* key is
 // an error, because it is most likely a typo.
+//
+// # Annotations of Services
+//
+//	fairway.dev/service-sync      true or false: whether the Service is published
+//	fairway.dev/service-name      the service name
+//	fairway.dev/service-port      a port of the Service by name or number; more after it, by name
+//	fairway.dev/service-address   endpoints, vip, node, load-balancer or hostname
+//	fairway.dev/service-draining  critical or warning, while an endpoint terminates and still serves
+//
+// Tags, meta, weights and health are as on pods, for the one service that a Service
+// is. The six keys of Consul's catalog sync are understood under
+// consul.hashicorp.com/, and mean what they mean to it; see [ParseService].
 //
 // # Strictness
 //

@@ -90,7 +90,7 @@ func (p *parser) withPorts(name string, user map[string]string, further []servic
 		key += "-" + name
 	}
 	if n := len(user) + len(further); n > maxMetaPairs {
-		p.report(key, p.pod.Annotations[key], name, tooManyPairs(n))
+		p.report(key, p.pod.Annotations[key], name, tooManyPairs(n, service.MetaOwned))
 		return nil, false
 	}
 	meta := maps.Clone(user)

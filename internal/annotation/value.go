@@ -56,9 +56,10 @@ func tooManyServices(n int) string {
 	return fmt.Sprintf("%d services: a pod may declare at most %d", n, maxServices)
 }
 
-func tooManyPairs(n int) string {
+// tooManyPairs is the problem with n pairs of meta where Fairway needs so many.
+func tooManyPairs(n, needed int) string {
 	return fmt.Sprintf("%d pairs: Consul holds %d per service, and Fairway needs %d of them",
-		n, maxMetaPairs+service.MetaOwned, service.MetaOwned)
+		n, maxMetaPairs+service.MetaOwned, needed)
 }
 
 // checkName says what is wrong with item i of the list of names, given the
@@ -117,8 +118,10 @@ func badPort(value string, named []string) string {
 // parseTags reads a list of tags, in the order that the registry will show.
 // Consul puts no limit on a tag; what is refused here could not be read back
 // as it was written, or is surely a mistake.
-func parseTags(value string) (tags, problems []string) {
-	for i, tag := range splitList(value) {
+func parseTags(value string) (tags, problems []string) { return checkTags(splitList(value)) }
+
+func checkTags(items []string) (tags, problems []string) {
+	for i, tag := range items {
 		switch {
 		case tag == "":
 			problems = append(problems, emptyItem(i))
@@ -176,7 +179,7 @@ func parseWeights(value string) (service.Weights, []string) {
 func parseMeta(value string) (meta map[string]string, problems []string) {
 	items := splitList(value)
 	if len(items) > maxMetaPairs {
-		return nil, []string{tooManyPairs(len(items))}
+		return nil, []string{tooManyPairs(len(items), service.MetaOwned)}
 	}
 	meta = make(map[string]string, len(items))
 	for i, item := range items {

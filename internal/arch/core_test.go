@@ -18,6 +18,7 @@ var core = []string{
 	"internal/podset",
 	"internal/drain",
 	"internal/succession",
+	"internal/export",
 	"internal/nodeview",
 	"internal/diagnosis",
 	"internal/nodelease",

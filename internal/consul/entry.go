@@ -23,6 +23,7 @@ func ServiceOf(in service.Instance) api.AgentService {
 		Meta:            in.Meta,
 		Weights:         api.AgentWeights{Passing: in.Weights.Passing, Warning: in.Weights.Warning},
 	}
+	svc.Address = in.Hostname
 	if in.Address.IsValid() {
 		svc.Address = in.Address.String()
 	}
@@ -35,8 +36,9 @@ func ServiceOf(in service.Instance) api.AgentService {
 }
 
 // InstanceOf reads a service as an instance without health and TTL. An address
-// or port that cannot be Fairway's reads as none, which differs from any that
-// is wanted, and so is repaired.
+// that is none is taken for a hostname. A port, or an address by family, that
+// cannot be Fairway's reads as none, which differs from any that is wanted, and so
+// is repaired.
 func InstanceOf(svc *api.AgentService) service.Instance {
 	in := service.Instance{
 		ID:   svc.ID,
@@ -54,8 +56,15 @@ func InstanceOf(svc *api.AgentService) service.Instance {
 	if len(in.Tags) == 0 {
 		in.Tags = nil
 	}
+	if key := svc.Meta[service.MetaEndpoint]; key != "" {
+		in.Endpoint = service.EndpointRef{
+			Namespace: svc.Meta[service.MetaNamespace], Service: svc.Meta[service.MetaService], Key: key,
+		}
+	}
 	if address, err := netip.ParseAddr(svc.Address); err == nil {
 		in.Address = address
+	} else {
+		in.Hostname = svc.Address
 	}
 	if svc.Port > 0 && svc.Port <= 65535 {
 		in.Port = uint16(svc.Port)

@@ -34,9 +34,9 @@ func (l Listing) given() (n int) {
 	return n
 }
 
-// of are the entries of a life of a pod.
+// of are the entries of a life of a pod, but for those that a Service has of it.
 func (l Listing) of(uid string) []Listed {
-	return slices.DeleteFunc(slices.Clone(l.Entries), func(e Listed) bool { return e.Instance.Pod.UID != uid })
+	return slices.DeleteFunc(slices.Clone(l.Entries), func(e Listed) bool { return e.Instance.Owner() != uid })
 }
 
 // byID are the entries with the ID; more than one if several Consul nodes hold

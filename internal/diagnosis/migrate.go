@@ -204,7 +204,7 @@ func (m *migration) preview(s *Section) {
 	known := map[service.PodRef]bool{}
 	for _, placed := range m.Pods {
 		state := registration.Want(placed.Pod, annotation.Parse(placed.Pod), "", placed.Node, 0)
-		input.Pods = append(input.Pods, succession.Pod{PodState: state})
+		input.Pods = append(input.Pods, succession.Pod{Claim: state})
 		known[nameOf(placed.Pod.Ref)] = true
 		for _, in := range state.Instances {
 			input.Servers.Held[in.ID] = succession.Standing{Health: in.Health, Address: in.Address, Port: in.Port}

@@ -72,7 +72,8 @@ type CatalogReport struct {
 	// those that are not ready and that clients are rightly not given.
 	Given    int `json:"given"`
 	Withheld int `json:"withheld"`
-	// Foreign counts the entries of others under the same service names.
+	// Foreign counts the entries of others under the same service names; those of
+	// Services too, which no pod asks for.
 	Foreign     int          `json:"foreign"`
 	Differences []Difference `json:"differences"`
 	// Unknown says of which services it could not be found out, and why.
@@ -187,7 +188,7 @@ func (v *verification) listed(listing Listing) {
 		return
 	}
 	for _, entry := range listing.Entries {
-		if entry.Cluster != v.Cluster {
+		if entry.Cluster != v.Cluster || entry.Instance.Endpoint != (service.EndpointRef{}) {
 			v.report.Foreign++
 		} else if entry.Given && !v.asked[entry.Instance.ID] && v.within(entry.Instance.Pod) {
 			v.unasked(entry)

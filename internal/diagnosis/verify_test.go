@@ -100,6 +100,13 @@ func TestVerify(t *testing.T) {
 		"others at one address": {func(f *diagnosis.CatalogFacts, entries []diagnosis.Listed) {
 			f.Listings[0].Entries = append(entries, foreign("vm-again", "198.18.0.50"))
 		}, nil},
+		"of a Service, for a pod that is not there": {func(f *diagnosis.CatalogFacts, _ []diagnosis.Listed) {
+			f.Listings[0].Entries = append(f.Listings[0].Entries, ofService(listed(webPod(3), "")))
+		}, nil},
+		"of a Service and of the pod, to the same clients": {func(f *diagnosis.CatalogFacts, _ []diagnosis.Listed) {
+			f.Listings[0].Entries = append(f.Listings[0].Entries, ofService(listed(webPod(1), "")))
+		}, []diagnosis.Difference{{Kind: diagnosis.SameAddress,
+			Detail: "198.18.64.1:8080 is given to clients also as fairway_shop_web_uid-uid-1_svc_web on Consul node fairway-east-services"}}},
 		"of another cluster": {func(_ *diagnosis.CatalogFacts, entries []diagnosis.Listed) {
 			entries[2] = listed(webPod(3), "n1")
 			entries[2].Cluster = "west"

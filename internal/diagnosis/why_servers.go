@@ -28,8 +28,8 @@ func (w *why) servers() Section {
 		} else if mine := listing.of(w.Pod.Ref.UID); len(mine) == 0 {
 			s.add(Note, "NotGiven", "", "%s: the servers have nothing of this pod; %s passing", listing.Service, othersAre(listing.given()))
 		}
-		for _, entry := range listing.Entries {
-			if entry.Instance.Pod.UID == w.Pod.Ref.UID && (i < 0 || entry.Instance.ID != w.wanted[i].ID) {
+		for _, entry := range listing.of(w.Pod.Ref.UID) {
+			if i < 0 || entry.Instance.ID != w.wanted[i].ID {
 				w.other(&s, listing, entry)
 			}
 		}

@@ -56,11 +56,11 @@ type Evidence struct {
 	// frozen; one that agrees with the API server is a second witness, and such
 	// a removal does not count.
 	Running map[string]bool
-	// Answers are the last answers about single pods, by UID.
+	// Answers are the last answers about single pods, by owner.
 	Answers map[string]Answer
 }
 
-// Answer is what the API server answered about one pod.
+// Answer is what the API server answered about one pod or endpoint.
 type Answer struct {
 	Asked    time.Time
 	Gone     bool
@@ -150,12 +150,16 @@ func (b Breaker) masses(doubted []Op, held []Held, in Input, maxShare float64) m
 		}
 	}
 
+	where := " on this node"
+	if in.Node == "" {
+		where = ""
+	}
 	masses := map[string][]string{}
 	for name, s := range services {
 		for of, c := range map[string]count{fmt.Sprintf(" of service %q", name): s, "": node} {
 			if n := len(c.removed); n >= leastRemovals && float64(n) > maxShare*float64(len(c.all)) {
-				masses[name] = append(masses[name], fmt.Sprintf("%d of the %d instances%s on this node would be removed at once, or are missing",
-					n, len(c.all), of))
+				masses[name] = append(masses[name], fmt.Sprintf("%d of the %d instances%s%s would be removed at once, or are missing",
+					n, len(c.all), of, where))
 			}
 		}
 		slices.Sort(masses[name])
@@ -165,23 +169,23 @@ func (b Breaker) masses(doubted []Op, held []Held, in Input, maxShare float64) m
 
 // supports tells whether a removal has more for it than the proof that made it.
 func (e Evidence) supports(op Op, frozen time.Time) bool {
-	uid := op.Instance.Pod.UID
-	if e.Now.Before(e.AllowedUntil) || op.Removal == PodGone && e.Running != nil && !e.Running[uid] {
+	owner := op.Instance.Owner()
+	if e.Now.Before(e.AllowedUntil) || op.Removal == PodGone && e.Running != nil && !e.Running[owner] {
 		return true
 	}
-	answer, ok := e.Answers[uid]
+	answer, ok := e.Answers[owner]
 	if !ok || frozen.IsZero() || answer.Asked.Before(frozen.Add(AskAfter)) {
 		return false
 	}
 	if op.Removal == Undeclared {
 		return answer.Gone || !slices.Contains(answer.Declares, op.Instance.Name)
 	}
-	return answer.Gone && !e.Running[uid]
+	return answer.Gone && !e.Running[owner]
 }
 
 // lacks says what a frozen removal waits for.
 func (e Evidence) lacks(op Op) string {
-	if op.Removal == PodGone && e.Running[op.Instance.Pod.UID] {
+	if op.Removal == PodGone && e.Running[op.Instance.Owner()] {
 		return "the kubelet says that the pod runs"
 	}
 	return fmt.Sprintf("the API server is asked again, %s after it was frozen", AskAfter)

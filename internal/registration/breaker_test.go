@@ -21,7 +21,7 @@ func fleet(name string, n int) registration.Input {
 	in := registration.Input{Cluster: cluster, Node: node, Gone: map[string]string{}}
 	for i := range n {
 		pod := livePod(fmt.Sprint(name, i), service.Passing, name)
-		in.Pods = append(in.Pods, pod)
+		in.Claims = append(in.Claims, pod)
 		in.Entries = append(in.Entries, entry(pod, name))
 	}
 	return in
@@ -29,7 +29,7 @@ func fleet(name string, n int) registration.Input {
 
 // both is one node with the pods of both.
 func both(a, b registration.Input) registration.Input {
-	a.Pods, a.Entries = append(a.Pods, b.Pods...), append(a.Entries, b.Entries...)
+	a.Claims, a.Entries = append(a.Claims, b.Claims...), append(a.Entries, b.Entries...)
 	return a
 }
 
@@ -39,7 +39,7 @@ func vanish(in registration.Input, uids ...string) registration.Input {
 	for _, uid := range uids {
 		in.Gone[uid] = "deletion seen"
 	}
-	in.Pods = slices.DeleteFunc(slices.Clone(in.Pods), func(p registration.PodState) bool { return slices.Contains(uids, p.Pod.UID) })
+	in.Claims = slices.DeleteFunc(slices.Clone(in.Claims), func(p registration.Claim) bool { return slices.Contains(uids, p.Pod.UID) })
 	return in
 }
 
@@ -53,10 +53,10 @@ func unlist(in registration.Input, uids ...string) registration.Input {
 
 // undeclare leaves the pods there without the services that they declared.
 func undeclare(in registration.Input, uids ...string) registration.Input {
-	in.Pods = slices.Clone(in.Pods)
-	for i, pod := range in.Pods {
+	in.Claims = slices.Clone(in.Claims)
+	for i, pod := range in.Claims {
 		if slices.Contains(uids, pod.Pod.UID) {
-			in.Pods[i].Instances = nil
+			in.Claims[i].Instances = nil
 		}
 	}
 	return in
@@ -131,17 +131,17 @@ func TestI1BreakerFreezesAMass(t *testing.T) {
 // What pods say themselves is never held back: a node that is drained, or shuts
 // down, must be out of service at once (I4).
 func TestI4BreakerLetsPodsLeave(t *testing.T) {
-	leave := map[string]func(*registration.PodState){
-		"terminating": func(p *registration.PodState) { p.Terminating = true },
-		"not ready":   func(*registration.PodState) {},
-		"ended":       func(p *registration.PodState) { p.Ended = true },
+	leave := map[string]func(*registration.Claim){
+		"terminating": func(p *registration.Claim) { p.Terminating = true },
+		"not ready":   func(*registration.Claim) {},
+		"ended":       func(p *registration.Claim) { p.Ended = true },
 	}
 	for name, change := range leave {
 		t.Run(name, func(t *testing.T) {
 			in := fleet("w", 6)
-			for i := range in.Pods {
-				in.Pods[i] = withHealth(in.Pods[i], service.Critical)
-				change(&in.Pods[i])
+			for i := range in.Claims {
+				in.Claims[i] = withHealth(in.Claims[i], service.Critical)
+				change(&in.Claims[i])
 			}
 			passed, frozen, b := restrained(registration.Breaker{}, in, registration.Evidence{})
 			if len(passed) != 6 || len(frozen) > 0 {
@@ -245,7 +245,7 @@ func TestI1BreakerBoundsRemovals(t *testing.T) {
 		)
 		for range rapid.IntRange(1, 6).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
-			for _, pod := range slices.Clone(in.Pods) {
+			for _, pod := range slices.Clone(in.Claims) {
 				switch rapid.IntRange(0, 3).Draw(t, "change") {
 				case 0:
 					in = vanish(in, pod.Pod.UID)
@@ -308,7 +308,7 @@ func TestI1BreakerBoundsRemovals(t *testing.T) {
 		for _, e := range reg {
 			answers[e.Instance.Pod.UID] = registration.Answer{Asked: now, Gone: in.Gone[e.Instance.Pod.UID] != ""}
 		}
-		for _, pod := range in.Pods {
+		for _, pod := range in.Claims {
 			a := answers[pod.Pod.UID]
 			for _, i := range pod.Instances {
 				a.Declares = append(a.Declares, i.Name)

@@ -9,17 +9,18 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
-// Decide compares what the pods of a node ask for with what the registry
-// holds. Equal input gives an equal plan, in whatever order it is listed.
+// Decide compares what is claimed with what the registry holds. Equal input gives
+// an equal plan, in whatever order it is listed.
 func Decide(in Input) Plan {
 	d := decision{
-		in: in, pods: make(map[string]PodState, len(in.Pods)),
+		in: in, claims: make(map[string]Claim, len(in.Claims)),
 		wanted: make(map[string]wish, len(in.Entries)), serving: make(map[string]service.Health, len(in.Entries)),
 	}
-	for _, pod := range in.Pods {
-		d.pods[pod.Pod.UID] = pod
-		if _, gone := in.Gone[pod.Pod.UID]; !gone && !pod.Ended {
-			d.want(pod)
+	for _, claim := range in.Claims {
+		owner := claim.Owner()
+		d.claims[owner] = claim
+		if _, gone := in.Gone[owner]; !gone && !claim.Ended {
+			d.want(claim)
 		}
 	}
 
@@ -45,7 +46,7 @@ func Decide(in Input) Plan {
 	}
 
 	for _, w := range d.wanted { // those that have no entry yet
-		if !w.pod.Terminating {
+		if !w.claim.Terminating {
 			d.op(Register, w.instance, "not registered yet")
 		}
 	}
@@ -83,26 +84,26 @@ func (o Op) phase() int {
 // about is not in service, before and after.
 func (o Op) Background() bool { return o.phase() >= 2 }
 
-// wish is an instance that a pod asks for.
+// wish is an instance that is asked for.
 type wish struct {
 	instance service.Instance
-	pod      PodState
+	claim    Claim
 }
 
 // decision is one run of Decide.
 type decision struct {
 	in      Input
-	pods    map[string]PodState       // by UID
+	claims  map[string]Claim          // by owner
 	wanted  map[string]wish           // by instance ID; what has an entry is taken out
 	serving map[string]service.Health // of our own entries that are as wanted but perhaps for this, by instance ID
 	plan    Plan
 }
 
-// want notes what a pod asks for, but for what is another registrar's.
-func (d *decision) want(pod PodState) {
-	for _, instance := range pod.Instances {
+// want notes what a claim asks for, but for what is another registrar's.
+func (d *decision) want(claim Claim) {
+	for _, instance := range claim.Instances {
 		if d.in.Yielded[instance.ID] == "" {
-			d.wanted[instance.ID] = wish{instance: instance, pod: pod}
+			d.wanted[instance.ID] = wish{instance: instance, claim: claim}
 		}
 	}
 }
@@ -138,49 +139,67 @@ func (d *decision) update(entry Entry, w wish) {
 	d.follow(entry, w.instance)
 }
 
-// unwanted decides about an entry of ours that no pod asks for.
+// unwanted decides about an entry of ours that no claim asks for.
 func (d *decision) unwanted(entry Entry) {
-	uid := entry.Instance.Pod.UID
-	proof, gone := d.in.Gone[uid]
-	pod, present := d.pods[uid]
-	successor := d.successor(entry, pod)
+	owner, is := entry.Instance.Owner(), kindOfOwner(entry.Instance)
+	proof, gone := d.in.Gone[owner]
+	claim, present := d.claims[owner]
+	successor := d.successor(entry, claim)
 	switch {
 	case gone:
-		d.leave(entry, "pod is gone: "+proof, removalOf(PodGone, entry, pod, present))
-	case !present && uid == "":
+		d.leave(entry, is+" is gone: "+proof, removalOf(PodGone, entry, claim, present))
+	case !present && owner == "":
 		d.hold(entry, "the entry names no pod UID, so nothing can prove that its pod is gone")
+	case !present && is == ownerEndpoint:
+		d.hold(entry, fmt.Sprintf("nothing is known of endpoint %s, and nothing proves that it is gone", entry.Instance.Endpoint))
 	case !present:
 		d.hold(entry, fmt.Sprintf("pod %s (UID %s) is not on the list, and nothing proves that it is gone",
-			entry.Instance.Pod, uid))
-	case pod.Ended:
-		d.leave(entry, cmp.Or(pod.Notes, "pod has ended"), "")
-	case d.yielded(entry, pod) != "":
-		d.leave(entry, d.yielded(entry, pod), "")
-	case pod.Incomplete:
-		d.keep(entry, pod)
+			entry.Instance.Pod, owner))
+	case claim.Ended:
+		d.leave(entry, cmp.Or(claim.Notes, "pod has ended"), "")
+	case d.yielded(entry, claim) != "":
+		d.leave(entry, d.yielded(entry, claim), "")
+	case claim.Incomplete:
+		d.keep(entry, claim)
 	case successor != "":
 		d.plan.Replaced = append(d.plan.Replaced, Held{Entry: entry,
-			Reason: fmt.Sprintf("kept until %s is in service, which the pod wants instead", successor)})
-	case slices.ContainsFunc(pod.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
-		d.leave(entry, fmt.Sprintf("the pod wants service %q under another ID now", entry.Instance.Name), "")
+			Reason: fmt.Sprintf("kept until %s is in service, which the %s wants instead", successor, is)})
+	case slices.ContainsFunc(claim.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
+		d.leave(entry, fmt.Sprintf("the %s wants service %q under another ID now", is, entry.Instance.Name), "")
 	default:
-		d.leave(entry, fmt.Sprintf("the pod does not declare service %q any more", entry.Instance.Name),
-			removalOf(Undeclared, entry, pod, present))
+		reason := fmt.Sprintf("the %s does not declare service %q any more", is, entry.Instance.Name)
+		if claim.Withdrawn != "" {
+			reason += ": " + claim.Withdrawn
+		}
+		d.leave(entry, reason, removalOf(Undeclared, entry, claim, present))
 	}
 }
 
-// removalOf is kind if the entry is in service, and its pod has not left itself.
-func removalOf(kind Removal, entry Entry, pod PodState, present bool) Removal {
-	if !entry.InService() || present && pod.Health == service.Critical {
+// What an owner is called in reasons.
+const (
+	ownerPod      = "pod"
+	ownerEndpoint = "endpoint"
+)
+
+func kindOfOwner(in service.Instance) string {
+	if in.Endpoint != (service.EndpointRef{}) {
+		return ownerEndpoint
+	}
+	return ownerPod
+}
+
+// removalOf is kind if the entry is in service, and its owner has not left itself.
+func removalOf(kind Removal, entry Entry, claim Claim, present bool) Removal {
+	if !entry.InService() || present && claim.Health == service.Critical {
 		return ""
 	}
 	return kind
 }
 
-// yielded is why the pod's service of an entry is not to be registered here,
+// yielded is why the claim's service of an entry is not to be registered here,
 // under whatever ID; empty if it is.
-func (d *decision) yielded(entry Entry, pod PodState) string {
-	for _, instance := range pod.Instances {
+func (d *decision) yielded(entry Entry, claim Claim) string {
+	for _, instance := range claim.Instances {
 		if instance.Name == entry.Instance.Name {
 			return d.in.Yielded[instance.ID]
 		}
@@ -189,13 +208,16 @@ func (d *decision) yielded(entry Entry, pod PodState) string {
 }
 
 // keep leaves an entry as it is, but for its health.
-func (d *decision) keep(entry Entry, pod PodState) {
+func (d *decision) keep(entry Entry, claim Claim) {
 	instance := entry.Instance
-	instance.Health, instance.Notes = pod.Health, pod.Notes
-	if fixed, ok := pod.Fixed.For(instance.Name); ok {
+	instance.Health, instance.Notes = claim.Health, claim.Notes
+	if fixed, ok := claim.Fixed.For(instance.Name); ok {
 		// An annotation that cannot be understood puts nothing into service that
 		// was taken out before, nor the other way round.
-		instance.Health, instance.Notes = cmp.Or(fixed, entry.Instance.Health, pod.Health), fixedNotes
+		instance.Health = cmp.Or(fixed, entry.Instance.Health, claim.Health)
+		if fixed != "" {
+			instance.Notes = fixedNotes
+		}
 	}
 	if !entry.HasCheck {
 		d.check(instance, noCheck, "")
@@ -204,14 +226,15 @@ func (d *decision) keep(entry Entry, pod PodState) {
 	d.follow(entry, instance)
 }
 
-// successor is the ID under which the pod wants the service of an entry and
-// that the registry does not yet hold in service just as the pod wants it. It is empty if there is nothing
-// to wait for, because the entry or its successor is not to serve anyway.
-func (d *decision) successor(entry Entry, pod PodState) string {
+// successor is the ID under which the claim has the service of an entry and that
+// the registry does not yet hold in service just as it is claimed. It is empty if
+// there is nothing to wait for, because the entry or its successor is not to serve
+// anyway.
+func (d *decision) successor(entry Entry, claim Claim) string {
 	if !entry.InService() {
 		return ""
 	}
-	for _, instance := range pod.Instances {
+	for _, instance := range claim.Instances {
 		if instance.Name == entry.Instance.Name && instance.Health != service.Critical &&
 			d.serving[instance.ID] != instance.Health {
 			return instance.ID

@@ -23,9 +23,9 @@ const (
 
 // livePod is a running pod with the given health that declares services by
 // name, all of one shape.
-func livePod(uid string, health service.Health, names ...string) registration.PodState {
+func livePod(uid string, health service.Health, names ...string) registration.Claim {
 	ref := service.PodRef{Namespace: "shop", Name: "pod-" + uid, UID: uid}
-	pod := registration.PodState{Pod: ref, Health: health, Notes: "notes: " + string(health)}
+	pod := registration.Claim{Pod: ref, Health: health, Notes: "notes: " + string(health)}
 	for _, name := range names {
 		pod.Instances = append(pod.Instances, service.Instance{
 			ID: service.InstanceID(name, ref), Name: name, Pod: ref,
@@ -40,7 +40,7 @@ func livePod(uid string, health service.Health, names ...string) registration.Po
 }
 
 // entry is what the registry holds if name of the pod was registered as asked.
-func entry(pod registration.PodState, name string, change ...func(*registration.Entry)) registration.Entry {
+func entry(pod registration.Claim, name string, change ...func(*registration.Entry)) registration.Entry {
 	full := livePod(pod.Pod.UID, pod.Health, name)
 	e := registration.Entry{Instance: full.Instances[0], Cluster: cluster, Node: node, HasCheck: true}
 	for _, c := range change {
@@ -86,22 +86,22 @@ func TestDecide(t *testing.T) {
 	passing := livePod("1", service.Passing, "web")
 	critical := livePod("1", service.Critical, "web")
 	silent := livePod("1", service.Passing) // declares nothing
-	with := func(p registration.PodState, change func(*registration.PodState)) registration.PodState {
+	with := func(p registration.Claim, change func(*registration.Claim)) registration.Claim {
 		change(&p)
 		return p
 	}
-	terminating := with(critical, func(p *registration.PodState) {
+	terminating := with(critical, func(p *registration.Claim) {
 		p.Terminating, p.Notes = true, "pod is terminating"
 		p.Instances = slices.Clone(p.Instances)
 		p.Instances[0].Notes = p.Notes
 	})
-	ended := with(critical, func(p *registration.PodState) { p.Ended, p.Notes = true, "pod has ended: phase Failed" })
-	incomplete := with(livePod("1", service.Critical), func(p *registration.PodState) { p.Incomplete = true })
-	fixedAt := func(h service.Health) registration.PodState {
-		return with(incomplete, func(p *registration.PodState) { p.Fixed = annotation.Fixed{"": h} })
+	ended := with(critical, func(p *registration.Claim) { p.Ended, p.Notes = true, "pod has ended: phase Failed" })
+	incomplete := with(livePod("1", service.Critical), func(p *registration.Claim) { p.Incomplete = true })
+	fixedAt := func(h service.Health) registration.Claim {
+		return with(incomplete, func(p *registration.Claim) { p.Fixed = annotation.Fixed{"": h} })
 	}
 
-	type pods = []registration.PodState
+	type pods = []registration.Claim
 	type entries = []registration.Entry
 	tests := []struct {
 		name    string
@@ -116,7 +116,7 @@ func TestDecide(t *testing.T) {
 		{"new, not ready yet", pods{critical}, nil, nil, []string{"register | web@1 | critical | not registered yet"}},
 		{"becomes ready", pods{passing}, entries{entry(passing, "web", health(service.Critical))}, nil,
 			[]string{"set-health | web@1 | passing | notes: passing"}},
-		{"notes are not compared", pods{with(passing, func(p *registration.PodState) { p.Notes = "other" })},
+		{"notes are not compared", pods{with(passing, func(p *registration.Claim) { p.Notes = "other" })},
 			entries{entry(passing, "web")}, nil, nil},
 
 		{"each field", pods{passing}, entries{entry(passing, "web", func(e *registration.Entry) {
@@ -233,7 +233,7 @@ func TestDecide(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			plan := registration.Decide(registration.Input{
-				Cluster: cluster, Node: node, Pods: tt.pods, Entries: tt.entries, Gone: tt.gone,
+				Cluster: cluster, Node: node, Claims: tt.pods, Entries: tt.entries, Gone: tt.gone,
 			})
 			if diff := cmp.Diff(tt.want, lines(plan)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
@@ -256,7 +256,7 @@ func TestI5TakenID(t *testing.T) {
 	pod := livePod("1", service.Passing, "web", "api")
 	taken := entry(pod, "web", owner("c2", "n9"))
 	plan := registration.Decide(registration.Input{
-		Cluster: cluster, Node: node, Pods: []registration.PodState{pod}, Entries: []registration.Entry{taken},
+		Cluster: cluster, Node: node, Claims: []registration.Claim{pod}, Entries: []registration.Entry{taken},
 	})
 	want := registration.Plan{
 		Ops:     []registration.Op{{Kind: registration.Register, Instance: pod.Instances[1], Reason: "not registered yet"}},
@@ -288,32 +288,32 @@ func TestWant(t *testing.T) {
 	tests := []struct {
 		name string
 		pod  service.Pod
-		want registration.PodState // without instances
-		n    int                   // how many of those
+		want registration.Claim // without instances
+		n    int                // how many of those
 	}{
-		{"ready", pod, registration.PodState{Health: service.Passing, Notes: "containers are ready"}, 1},
+		{"ready", pod, registration.Claim{Health: service.Passing, Notes: "containers are ready"}, 1},
 		{"terminating", change(func(p *service.Pod) { p.Terminating = true }),
-			registration.PodState{Health: service.Critical, Notes: "pod is terminating", Terminating: true}, 1},
+			registration.Claim{Health: service.Critical, Notes: "pod is terminating", Terminating: true}, 1},
 		{"ended", change(func(p *service.Pod) { p.Phase = service.PhaseSucceeded }),
-			registration.PodState{Health: service.Critical, Notes: "pod has ended: phase Succeeded", Ended: true}, 1},
+			registration.Claim{Health: service.Critical, Notes: "pod has ended: phase Succeeded", Ended: true}, 1},
 		{"no address", change(func(p *service.Pod) { p.Addresses = nil }),
-			registration.PodState{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 0},
+			registration.Claim{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 0},
 		{"one bad service", change(func(p *service.Pod) { p.Annotations["fairway.dev/service-names"] = "web,_" }),
-			registration.PodState{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 1},
+			registration.Claim{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 1},
 		{"misspelled opt-in", change(func(p *service.Pod) { p.Annotations = map[string]string{"fairway.dev/service-name": "web"} }),
-			registration.PodState{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 0},
+			registration.Claim{Health: service.Passing, Notes: "containers are ready", Incomplete: true}, 0},
 		{"not ready but for a container that does not count", change(func(p *service.Pod) {
 			p.ContainersReady, p.Containers = false, []service.Container{{Name: "app", Ready: true}, {Name: "gate"}}
 			p.Annotations["fairway.dev/sidecar"] = "gate"
-		}), registration.PodState{Health: service.Passing, Notes: "containers are ready (not counting gate)"}, 1},
+		}), registration.Claim{Health: service.Passing, Notes: "containers are ready (not counting gate)"}, 1},
 		{"declares nothing", change(func(p *service.Pod) { p.Annotations = nil }),
-			registration.PodState{Health: service.Passing, Notes: "containers are ready"}, 0},
+			registration.Claim{Health: service.Passing, Notes: "containers are ready"}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := registration.Want(tt.pod, annotation.Parse(tt.pod), cluster, node, time.Hour)
 			tt.want.Pod = pod.Ref
-			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(registration.PodState{}, "Instances")); diff != "" {
+			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(registration.Claim{}, "Instances")); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if len(got.Instances) != tt.n {

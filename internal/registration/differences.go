@@ -19,6 +19,9 @@ func Differences(have, want service.Instance) []string {
 	if have.Address != want.Address {
 		diff = append(diff, fmt.Sprintf("address differs: is %s, should be %s", have.Address, want.Address))
 	}
+	if have.Hostname != want.Hostname {
+		diff = append(diff, fmt.Sprintf("hostname differs: is %q, should be %q", have.Hostname, want.Hostname))
+	}
 	if have.Port != want.Port {
 		diff = append(diff, fmt.Sprintf("port differs: is %d, should be %d", have.Port, want.Port))
 	}

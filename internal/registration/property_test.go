@@ -92,7 +92,7 @@ func drawWorld(t *rapid.T) (registration.Input, registry) {
 			drawFixed(t, &pod)
 		}
 		if rapid.IntRange(0, 2).Draw(t, "listed") > 0 {
-			in.Pods = append(in.Pods, pod)
+			in.Claims = append(in.Claims, pod)
 		}
 		if rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
 			in.Gone[pod.Pod.UID] = "deletion seen"
@@ -130,7 +130,7 @@ func drawWorld(t *rapid.T) (registration.Input, registry) {
 }
 
 // withHealth gives the pod and its instances a health.
-func withHealth(pod registration.PodState, health service.Health) registration.PodState {
+func withHealth(pod registration.Claim, health service.Health) registration.Claim {
 	pod.Health = health
 	for i := range pod.Instances {
 		pod.Instances[i].Health = health
@@ -140,7 +140,7 @@ func withHealth(pod registration.PodState, health service.Health) registration.P
 
 // drawFixed fixes the health of some of the pod's services, some of them in a
 // way that cannot be understood: those are not among its instances.
-func drawFixed(t *rapid.T, pod *registration.PodState) {
+func drawFixed(t *rapid.T, pod *registration.Claim) {
 	values := []service.Health{service.Passing, service.Warning, service.Critical, ""}
 	pod.Fixed = rapid.MapOfN(rapid.SampledFrom([]string{"", "web", "db"}), rapid.SampledFrom(values), 0, 2).Draw(t, "fixed")
 	pod.Instances = slices.DeleteFunc(pod.Instances, func(in service.Instance) bool {
@@ -161,8 +161,8 @@ func drawFixed(t *rapid.T, pod *registration.PodState) {
 func TestI1AbsenceNeedsProof(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in, reg := drawWorld(t)
-		listed := map[string]registration.PodState{}
-		for _, pod := range in.Pods {
+		listed := map[string]registration.Claim{}
+		for _, pod := range in.Claims {
 			listed[pod.Pod.UID] = pod
 		}
 		plan := registration.Decide(in)
@@ -193,7 +193,7 @@ func TestI1AbsenceNeedsProof(t *testing.T) {
 		for id, e := range reg {
 			_, isListed := listed[e.Instance.Pod.UID]
 			_, isGone := in.Gone[e.Instance.Pod.UID]
-			wanted := slices.ContainsFunc(in.Pods, func(pod registration.PodState) bool {
+			wanted := slices.ContainsFunc(in.Claims, func(pod registration.Claim) bool {
 				_, gone := in.Gone[pod.Pod.UID]
 				return declares(pod, id) && !pod.Ended && !gone
 			})
@@ -204,7 +204,7 @@ func TestI1AbsenceNeedsProof(t *testing.T) {
 	})
 }
 
-func declares(pod registration.PodState, id string) bool {
+func declares(pod registration.Claim, id string) bool {
 	return slices.ContainsFunc(pod.Instances, func(i service.Instance) bool { return i.ID == id })
 }
 
@@ -212,7 +212,7 @@ func declares(pod registration.PodState, id string) bool {
 func TestI1EmptyListChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in, _ := drawWorld(t)
-		in.Pods, in.Gone = nil, nil
+		in.Claims, in.Gone = nil, nil
 		if plan := registration.Decide(in); len(plan.Ops) > 0 {
 			t.Fatalf("ops: %v", lines(plan))
 		}
@@ -268,7 +268,7 @@ func TestI5OwnByIdentity(t *testing.T) {
 // A service that a pod wants in service, and that is, is at no moment without an
 // entry in service, also while its ID changes.
 func TestReplacedOnlyByWhatServes(t *testing.T) {
-	serves := func(reg registry, pod registration.PodState, name string) bool {
+	serves := func(reg registry, pod registration.Claim, name string) bool {
 		for _, e := range reg {
 			if own(e) && e.Instance.Pod == pod.Pod && e.Instance.Name == name && e.HasCheck && e.Instance.Health != service.Critical {
 				return true
@@ -278,7 +278,7 @@ func TestReplacedOnlyByWhatServes(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		in, reg := drawWorld(t)
-		for _, pod := range in.Pods {
+		for _, pod := range in.Claims {
 			for _, in := range pod.Instances {
 				if rapid.Bool().Draw(t, "renamed "+in.ID) {
 					e := entry(pod, in.Name, oldID, health(service.Passing))
@@ -293,7 +293,7 @@ func TestReplacedOnlyByWhatServes(t *testing.T) {
 				if err := reg.apply(registration.Plan{Ops: []registration.Op{op}}); err != nil {
 					t.Fatal(err)
 				}
-				for _, pod := range in.Pods {
+				for _, pod := range in.Claims {
 					if _, gone := in.Gone[pod.Pod.UID]; gone || pod.Ended {
 						continue
 					}
@@ -324,7 +324,7 @@ func TestI6NothingAtRest(t *testing.T) {
 		if len(plan.Ops) > 0 {
 			t.Fatalf("not at rest after three passes: %v", lines(plan))
 		}
-		for _, pod := range in.Pods {
+		for _, pod := range in.Claims {
 			_, gone := in.Gone[pod.Pod.UID]
 			for _, want := range pod.Instances {
 				have, exists := reg[want.ID]
@@ -357,7 +357,7 @@ func TestPlanIsStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in, _ := drawWorld(t)
 		shuffled := in
-		shuffled.Pods = rapid.Permutation(in.Pods).Draw(t, "pods")
+		shuffled.Claims = rapid.Permutation(in.Claims).Draw(t, "claims")
 		shuffled.Entries = rapid.Permutation(in.Entries).Draw(t, "entries")
 		if diff := cmp.Diff(registration.Decide(in), registration.Decide(shuffled), cmp.Comparer(sameAddr)); diff != "" {
 			t.Fatalf("two plans for one world:\n%s", diff)

@@ -1,8 +1,11 @@
 // Package registration decides which entries a node should hold in its
 // registry and what must be written to get there. It is pure.
 //
-// [Want] says what one pod asks for, [Decide] compares that with what the
-// registry holds. The rules, in the order in which they apply to an entry:
+// What is asked for comes as claims. A node's agent makes one of each pod ([Want]);
+// package export makes one of each endpoint of a Kubernetes Service, for entries
+// that belong to no node. What is said of pods here holds for those endpoints as
+// well. [Decide] compares the claims with what the registry holds. The rules, in
+// the order in which they apply to an entry:
 //
 //  1. An entry of another cluster or node is foreign: never written, only
 //     counted (I5). A pod that needs the ID of a foreign entry is refused it.
@@ -49,11 +52,14 @@ type Entry struct {
 // without a check for passing.
 func (e Entry) InService() bool { return !e.HasCheck || e.Instance.Health != service.Critical }
 
-// PodState is what one pod of the node asks for.
-type PodState struct {
-	Pod    service.PodRef
-	Health service.Health
-	Notes  string // why it has that health
+// Claim is what one pod of the node, or one endpoint of a Service, asks for.
+type Claim struct {
+	Pod service.PodRef
+	// Endpoint is set if the claim is that of an endpoint of a Service. Pod is then
+	// the one behind it, if there is one.
+	Endpoint service.EndpointRef
+	Health   service.Health
+	Notes    string // why it has that health
 	// Fixed are the healths that do not follow the pod, while it runs.
 	Fixed annotation.Fixed
 	// Ended is true if all containers of the pod have stopped for good.
@@ -63,26 +69,34 @@ type PodState struct {
 	Terminating bool
 	// Instances are complete, with Health set.
 	Instances []service.Instance
+	// Withdrawn is why there are fewer instances than there may have been, if more
+	// is known than that nobody asks for them.
+	Withdrawn string
 	// Incomplete is true if an annotation could not be understood, or the pod
 	// has no address yet: entries of this pod that Instances does not list keep
 	// their last good registration and follow Health.
 	Incomplete bool
 }
 
+// Owner is the key of whose claim it is, as service.Instance.Owner has it.
+func (c Claim) Owner() string {
+	return service.Instance{Endpoint: c.Endpoint, Pod: c.Pod}.Owner()
+}
+
 // Input is everything Decide looks at.
 type Input struct {
 	Cluster string // own cluster id
-	Node    string // own Kubernetes node
-	// Pods are the pods of this node, each UID once. They must come from a
-	// source that is synced. A pod that is missing nevertheless loses nothing
-	// but is not published.
-	Pods []PodState
+	Node    string // own Kubernetes node; empty for the entries of Services
+	// Claims are those of the pods of this node, each owner once. They must come
+	// from a source that is synced. A pod that is missing nevertheless loses
+	// nothing but is not published.
+	Claims []Claim
 	// Entries are all that the registry holds where this node registers, each
 	// ID once. They must be a complete answer.
 	Entries []Entry
-	// Gone holds, by pod UID, what proves that a pod no longer exists. A pod
-	// that is in neither Pods nor Gone is unknown, and its entries stay. A pod
-	// that is in both is gone: a UID never comes back, so the list is stale.
+	// Gone holds, by owner, what proves that a pod no longer exists. A pod that is
+	// in neither Claims nor Gone is unknown, and its entries stay. A pod that is in
+	// both is gone: a UID never comes back, so the list is stale.
 	Gone map[string]string
 	// Yielded says, by instance ID, why an instance that a pod asks for is not to
 	// be registered here: another registrar gives it to clients.

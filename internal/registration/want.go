@@ -15,9 +15,9 @@ const fixedNotes = "fixed by the annotation service-health"
 // what its annotations say. checkTTL is the dead-man of entries whose pod asks
 // for none; zero if the registry has no dead-men, and then a pod's own has no
 // effect either.
-func Want(pod service.Pod, declared annotation.Result, cluster, node string, checkTTL time.Duration) PodState {
+func Want(pod service.Pod, declared annotation.Result, cluster, node string, checkTTL time.Duration) Claim {
 	health, notes := pod.Status(declared.Excluded...)
-	state := PodState{
+	state := Claim{
 		Pod:         pod.Ref,
 		Health:      health,
 		Notes:       notes,

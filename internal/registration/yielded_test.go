@@ -19,7 +19,7 @@ func TestYielded(t *testing.T) {
 	web, api := entry(pod, "web"), entry(pod, "api")
 	tests := []struct {
 		name    string
-		pod     registration.PodState
+		pod     registration.Claim
 		entries []registration.Entry
 		want    []string
 	}{
@@ -36,7 +36,7 @@ func TestYielded(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			plan := registration.Decide(registration.Input{
-				Cluster: cluster, Node: node, Pods: []registration.PodState{tt.pod}, Entries: tt.entries,
+				Cluster: cluster, Node: node, Claims: []registration.Claim{tt.pod}, Entries: tt.entries,
 				Yielded: map[string]string{web.Instance.ID: "the other has it"},
 			})
 			if diff := cmp.Diff(tt.want, lines(plan)); diff != "" {

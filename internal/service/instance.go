@@ -16,15 +16,24 @@ const (
 	Critical Health = "critical"
 )
 
-// Instance is one service of one pod, as it should stand in a registry.
+// Instance is one service of one pod, or one endpoint of a Kubernetes Service,
+// as it should stand in a registry.
 type Instance struct {
-	ID      string // see InstanceID
-	Name    string // service name
-	Pod     PodRef
-	Address netip.Addr
-	Port    uint16 // 0 if the service has no port
-	// Tagged are the pod's addresses by family, see TaggedAddresses. The port at
-	// each is Port.
+	ID   string // see InstanceID and EndpointRef.InstanceID
+	Name string // service name
+	// Pod is the pod behind the instance. An endpoint that is no pod has no more
+	// than a namespace here.
+	Pod PodRef
+	// Endpoint is set if a Kubernetes Service declares the instance, and not a pod
+	// for itself.
+	Endpoint EndpointRef
+	Address  netip.Addr
+	// Hostname is the address of an instance that has a name for it. It is set
+	// only if Address is invalid.
+	Hostname string
+	Port     uint16 // 0 if the service has no port
+	// Tagged are the addresses by family, see TaggedAddresses. The port at each is
+	// Port.
 	Tagged map[string]netip.Addr
 	Tags   []string
 	// Meta is what the user gave plus Fairway's own keys.
@@ -79,4 +88,34 @@ func TaggedAddresses(addresses []netip.Addr) map[string]netip.Addr {
 // about one can pass for the other.
 func InstanceID(name string, pod PodRef) string {
 	return fmt.Sprintf("fairway_%s_%s_%s_%s", name, pod.Namespace, pod.Name, pod.UID)
+}
+
+// EndpointRef names one endpoint of a Kubernetes Service. It does not hold the
+// Service's UID: an endpoint of a Service that is made again under its name is the
+// same place for clients, and they must not be without it in between.
+type EndpointRef struct {
+	Namespace string
+	Service   string
+	// Key tells the endpoints of the Service apart: what kind of address it is and
+	// which, such as "pod-" and the UID of the pod. It holds no '_'.
+	Key string
+}
+
+// String is "namespace/service/key".
+func (r EndpointRef) String() string { return r.Namespace + "/" + r.Service + "/" + r.Key }
+
+// InstanceID is the registry ID of the endpoint under a service name. The name
+// comes last, because it alone may hold a '_'; an ID of a pod's own instance has
+// fewer parts.
+func (r EndpointRef) InstanceID(name string) string {
+	return fmt.Sprintf("fairway_%s_%s_%s_svc_%s", r.Namespace, r.Service, r.Key, name)
+}
+
+// Owner is the key of what the instance stands and falls with: the UID of its pod,
+// or the endpoint of a Service. It is empty if that is not known.
+func (in Instance) Owner() string {
+	if in.Endpoint != (EndpointRef{}) {
+		return in.Endpoint.String()
+	}
+	return in.Pod.UID
 }

@@ -42,6 +42,24 @@ const (
 	MetaOwned = 6
 )
 
+// Meta keys that only instances of Kubernetes Services have; MetaNode is not among
+// theirs, because they belong to no node's agent. Those that begin with external-
+// are known to users of Consul's own catalog sync, but for the Service's name.
+// MetaOwnedByServices is how many an instance can have, with those of pods.
+const (
+	MetaService    = "external-k8s-service"
+	MetaServiceUID = "fairway-service-uid"
+	MetaEndpoint   = "fairway-endpoint" // EndpointRef.Key
+	// MetaStatedBy is the Kubernetes object that states the endpoint, as
+	// Kind/namespace/name. Until that object is known to state it no more, the
+	// endpoint is not gone.
+	MetaStatedBy     = "fairway-stated-by"
+	MetaEndpointNode = "external-k8s-node-name"
+	MetaZone         = "external-k8s-topology-zone"
+
+	MetaOwnedByServices = MetaOwned - 1 + 6
+)
+
 // PodRef names one life of a pod: a pod that is deleted and made again under
 // the same name has another UID and is another PodRef.
 type PodRef struct {
@@ -120,6 +138,14 @@ type Container struct {
 type ContainerPort struct {
 	Name     string
 	Port     uint16
+	Protocol string // TCP, UDP or SCTP
+}
+
+// Port is a port of a Kubernetes Service.
+type Port struct {
+	Name     string // empty if it has none, and then it is the only one
+	Port     uint16 // at the Service's own addresses
+	NodePort uint16 // at each node, 0 if there is none
 	Protocol string // TCP, UDP or SCTP
 }
 

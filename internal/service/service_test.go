@@ -138,6 +138,41 @@ func TestInstanceIDIsUnambiguous(t *testing.T) {
 	})
 }
 
+// The same holds for endpoints of Services, whose names in Consul may hold a '_',
+// and no endpoint's ID is a pod's.
+func TestEndpointInstanceIDIsUnambiguous(t *testing.T) {
+	part := rapid.StringMatching(`[a-z0-9]([a-z0-9.:-]{0,3}[a-z0-9])?`)
+	draw := func(t *rapid.T) (string, service.EndpointRef) {
+		return rapid.StringMatching(`[a-z_]{1,4}`).Draw(t, "name"), service.EndpointRef{
+			Namespace: part.Draw(t, "namespace"), Service: part.Draw(t, "service"), Key: part.Draw(t, "key"),
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		nameA, a := draw(t)
+		nameB, b := draw(t)
+		same := nameA == nameB && a == b
+		if (a.InstanceID(nameA) == b.InstanceID(nameB)) != same {
+			t.Fatalf("%s %v and %s %v: ids %q and %q", nameA, a, nameB, b, a.InstanceID(nameA), b.InstanceID(nameB))
+		}
+		pod := service.PodRef{Namespace: part.Draw(t, "pod's namespace"), Name: part.Draw(t, "pod"), UID: part.Draw(t, "UID")}
+		if service.InstanceID(part.Draw(t, "pod's service"), pod) == a.InstanceID(nameA) {
+			t.Fatalf("%q is an ID of both", a.InstanceID(nameA))
+		}
+	})
+}
+
+func TestOwner(t *testing.T) {
+	pod := service.PodRef{Namespace: "shop", Name: "web-0", UID: "p1"}
+	endpoint := service.EndpointRef{Namespace: "shop", Service: "web", Key: "uid-p1"}
+	for want, in := range map[string]service.Instance{
+		"p1": {Pod: pod}, "shop/web/uid-p1": {Pod: pod, Endpoint: endpoint}, "": {},
+	} {
+		if got := in.Owner(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestGated(t *testing.T) {
 	if (service.Pod{Gates: []service.Gate{{Type: "example.com/lb"}}}).Gated() {
 		t.Error("another gate counts as ours")

@@ -78,7 +78,7 @@ func EntryID(name string, pod service.PodRef) string {
 
 // Pod is what Fairway knows of a pod.
 type Pod struct {
-	registration.PodState
+	registration.Claim
 	// Waits is true if the pod has a gate that only Fairway opens, and that is
 	// not open yet.
 	Waits bool

@@ -32,7 +32,7 @@ func scene() succession.Input {
 	}
 	at := succession.Standing{Health: service.Passing, Address: here, Port: 8080}
 	return succession.Input{
-		Pods: []succession.Pod{{PodState: registration.PodState{
+		Pods: []succession.Pod{{Claim: registration.Claim{
 			Pod: ref, Health: service.Passing, Instances: []service.Instance{instance},
 		}}},
 		Theirs: []succession.Entry{{

@@ -115,7 +115,7 @@ func (w *world) pass() registration.Plan {
 	}
 	for _, pod := range pods {
 		pod.Terminating = pod.Terminating || w.agent.left[pod.Ref.UID]
-		in.Pods = append(in.Pods, registration.Want(pod, annotation.Parse(pod), cluster, nodeName, w.checkTTL()))
+		in.Claims = append(in.Claims, registration.Want(pod, annotation.Parse(pod), cluster, nodeName, w.checkTTL()))
 	}
 	plan := registration.Decide(in)
 	w.checkPlan(in, plan)
@@ -128,7 +128,7 @@ func (w *world) pass() registration.Plan {
 		}
 		planned[id] = true
 	}
-	w.agent.standing = w.standings(in.Pods)
+	w.agent.standing = w.standings(in.Claims)
 	return plan
 }
 
@@ -141,7 +141,7 @@ func (w *world) checkTTL() time.Duration {
 }
 
 // standings are how the pods that leave stand in the registry.
-func (w *world) standings(pods []registration.PodState) map[string]drain.Standing {
+func (w *world) standings(pods []registration.Claim) map[string]drain.Standing {
 	standings := map[string]drain.Standing{}
 	for _, pod := range pods {
 		if !pod.Terminating {

@@ -54,7 +54,7 @@ func (w *world) checkPlan(in registration.Input, plan registration.Plan) {
 			w.t.Fatalf("I1: %s turns critical (%s), and nobody says that its pod should", id, op.Reason)
 		}
 	}
-	for _, pod := range in.Pods {
+	for _, pod := range in.Claims {
 		_, gone := in.Gone[pod.Pod.UID]
 		if !gone && !pod.Ended && !pod.Terminating {
 			continue
@@ -92,7 +92,7 @@ func (w *world) givenUp(in service.Instance, entry registration.Entry) bool {
 
 // keeps tells whether a pod wants an instance, or the same service under an ID
 // that is not in service yet while this one is.
-func (w *world) keeps(want registration.PodState, in service.Instance, entry registration.Entry) bool {
+func (w *world) keeps(want registration.Claim, in service.Instance, entry registration.Entry) bool {
 	return slices.ContainsFunc(want.Instances, func(i service.Instance) bool {
 		if i.ID == in.ID {
 			return true
@@ -209,7 +209,7 @@ func (w *world) checkRest() {
 }
 
 // checkEntry compares what a pod asks for with what clients are given.
-func (w *world) checkEntry(in service.Instance, want registration.PodState) {
+func (w *world) checkEntry(in service.Instance, want registration.Claim) {
 	have, exists := w.registry.servers[in.ID]
 	switch {
 	case exists && !own(have.Entry), !exists && want.Terminating:

@@ -31,7 +31,7 @@ func serves(entry registration.Entry, exists bool) bool {
 
 // desire takes in what the pods ask for, also while the registry cannot be read,
 // and counts what it is not known to hold so.
-func (p *publisher) desire(pods []registration.PodState, now time.Time) {
+func (p *publisher) desire(pods []registration.Claim, now time.Time) {
 	desired := map[string]desire{}
 	for _, pod := range pods {
 		for _, in := range pod.Instances {

@@ -40,7 +40,7 @@ func (p *publisher) leavers(pods []service.Pod, now time.Time) map[string]bool {
 // leaving is how the pods that leave stand in the registry, by UID: as this
 // pass has decided from. What a pod has here as out of service was written
 // before, and nothing that is under way can bring it back.
-func (p *publisher) leaving(pods []registration.PodState) map[string]drain.Standing {
+func (p *publisher) leaving(pods []registration.Claim) map[string]drain.Standing {
 	found := map[string]drain.Standing{}
 	var all map[string]belongings // made once: a node may be emptied all at once
 	for _, pod := range pods {
@@ -79,7 +79,7 @@ func (p *publisher) belongings() map[string]belongings {
 	return all
 }
 
-func (p *publisher) standing(pod registration.PodState, has belongings) drain.Standing {
+func (p *publisher) standing(pod registration.Claim, has belongings) drain.Standing {
 	s := drain.Standing{InService: map[string]string{}}
 	seen := map[string]bool{}
 	add := func(instance service.Instance, inService bool) {

@@ -126,7 +126,7 @@ func TestI1RegistrationUnderWayIsInService(t *testing.T) {
 	in := service.Instance{ID: service.InstanceID("web", pod), Name: "web", Pod: pod, Health: service.Passing}
 	p := &publisher{cluster: "c1", node: "n1", writes: newWrites(1)}
 	p.writes.underway[in.ID] = registration.Op{Kind: registration.Register, Instance: in}
-	s := p.leaving([]registration.PodState{{Pod: pod, Terminating: true}})[pod.UID]
+	s := p.leaving([]registration.Claim{{Pod: pod, Terminating: true}})[pod.UID]
 	if len(s.Instances) != 1 || s.InService[in.ID] == "" {
 		t.Errorf("the pod stands as %+v", s)
 	}
@@ -143,7 +143,7 @@ func TestI1UnansweredWriteIsInService(t *testing.T) {
 	p.writes.failures[in.ID] = &failure{op: registration.Op{Kind: registration.SetHealth, Instance: in}, reason: "no answer"}
 	for _, doubt := range []bool{true, false} { // a look ends it
 		p.doubt = doubt
-		s := p.leaving([]registration.PodState{{Pod: pod, Terminating: true}})[pod.UID]
+		s := p.leaving([]registration.Claim{{Pod: pod, Terminating: true}})[pod.UID]
 		if len(s.Instances) != 1 || (s.InService[in.ID] != "") != doubt {
 			t.Errorf("in doubt %v: the pod stands as %+v", doubt, s)
 		}

@@ -115,7 +115,7 @@ func (p *publisher) pass(ctx context.Context) time.Duration {
 	p.count(input, plan)
 	next := p.launch(ctx, plan, start)
 	p.note(input, plan, start)
-	p.board.stand(p.leaving(input.Pods))
+	p.board.stand(p.leaving(input.Claims))
 	p.metrics.passSeconds.Observe(time.Since(start).Seconds())
 	return max(0, time.Until(next))
 }
@@ -175,8 +175,8 @@ func (p *publisher) blocked(why string, err error) {
 }
 
 // states are the pods with what each asks for.
-func (p *publisher) states(pods []service.Pod) []registration.PodState {
-	states := make([]registration.PodState, 0, len(pods))
+func (p *publisher) states(pods []service.Pod) []registration.Claim {
+	states := make([]registration.Claim, 0, len(pods))
 	gated, declared := 0, 0
 	left := p.leavers(pods, time.Now())
 	wants := make(map[string]want, len(pods))
@@ -200,9 +200,9 @@ func (p *publisher) states(pods []service.Pod) []registration.PodState {
 }
 
 // input is the picture from which to decide.
-func (p *publisher) input(pods []registration.PodState) registration.Input {
+func (p *publisher) input(pods []registration.Claim) registration.Input {
 	input := registration.Input{
-		Cluster: p.cluster, Node: p.node, Pods: pods, Yielded: p.board.yields(),
+		Cluster: p.cluster, Node: p.node, Claims: pods, Yielded: p.board.yields(),
 		Entries: make([]registration.Entry, 0, len(p.view)),
 	}
 	keep := make(map[string]bool, len(p.view))
@@ -218,7 +218,7 @@ func (p *publisher) input(pods []registration.PodState) registration.Input {
 type want struct {
 	pod      service.Pod
 	declared bool
-	state    registration.PodState
+	state    registration.Claim
 }
 
 // want is what the pod asks for. Most pods are as they were in the last pass,
@@ -233,7 +233,7 @@ func (p *publisher) want(pod service.Pod) want {
 
 func (p *publisher) count(input registration.Input, plan registration.Plan) {
 	desired := 0
-	for _, pod := range input.Pods {
+	for _, pod := range input.Claims {
 		desired += len(pod.Instances)
 	}
 	p.metrics.entries.WithLabelValues("desired").Set(float64(desired))

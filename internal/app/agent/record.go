@@ -110,7 +110,7 @@ func (p *publisher) note(input registration.Input, plan registration.Plan, now t
 		shown.Refused = append(shown.Refused, nodeview.Refused{ID: id, Reason: refused[id]})
 	}
 	var pods []nodeview.Pod
-	for _, pod := range input.Pods {
+	for _, pod := range input.Claims {
 		if pod.Incomplete || len(pod.Instances) > 0 {
 			pods = append(pods, nodeview.Pod{
 				Pod: nodeview.Ref(pod.Pod), Health: pod.Health, Notes: pod.Notes, Incomplete: pod.Incomplete,

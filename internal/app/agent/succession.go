@@ -145,8 +145,8 @@ func (s *successor) observe(ctx context.Context, pods []service.Pod) (succession
 	input := succession.Input{Theirs: theirs, Servers: s.answer, Yielded: s.yielded}
 	for _, pod := range pods {
 		input.Pods = append(input.Pods, succession.Pod{
-			PodState: registration.Want(pod, annotation.Parse(pod), s.cluster, s.node, s.checkTTL),
-			Waits:    len(pod.Closed(service.GateReachable)) > 0,
+			Claim: registration.Want(pod, annotation.Parse(pod), s.cluster, s.node, s.checkTTL),
+			Waits: len(pod.Closed(service.GateReachable)) > 0,
 		})
 	}
 	input.Gone = s.proveAbsent(ctx, input)

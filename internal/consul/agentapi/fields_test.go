@@ -43,7 +43,7 @@ func (s *side) plan(pod service.Pod, checkTTL time.Duration) []registration.Op {
 	s.t.Helper()
 	state := registration.Want(pod, annotation.Parse(pod), "east", "n1", checkTTL)
 	return registration.Decide(registration.Input{
-		Cluster: "east", Node: "n1", Pods: []registration.PodState{state}, Entries: s.observe(),
+		Cluster: "east", Node: "n1", Claims: []registration.Claim{state}, Entries: s.observe(),
 	}).Ops
 }
 

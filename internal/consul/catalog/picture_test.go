@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"maps"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -55,16 +56,23 @@ func TestInstanceSurvivesTheWayThere(t *testing.T) {
 		Weights: service.Weights{Passing: 2, Warning: 1},
 		Health:  service.Warning, Notes: "why",
 	}
-	value := reflect.ValueOf(in)
-	for i := range value.NumField() {
-		name := value.Type().Field(i).Name
-		if value.Field(i).IsZero() && name != "CheckTTL" { // only client agents have it
+	host := in // of a Service, and with a name for its address
+	host.Endpoint = service.EndpointRef{Namespace: "shop", Service: "web", Key: "uid-uid-1"}
+	host.ID, host.Meta = host.Endpoint.InstanceID("web"), maps.Clone(in.Meta)
+	host.Meta[service.MetaService], host.Meta[service.MetaEndpoint] = "web", host.Endpoint.Key
+	host.Address, host.Hostname = netip.Addr{}, "lb.example.com"
+
+	for i := range reflect.TypeFor[service.Instance]().NumField() {
+		name := reflect.TypeFor[service.Instance]().Field(i).Name
+		if reflect.ValueOf(in).Field(i).IsZero() && reflect.ValueOf(host).Field(i).IsZero() && name != "CheckTTL" { // only client agents have it
 			t.Errorf("field %s is not set in this test", name)
 		}
 	}
-	svc, check := consul.ServiceOf(in), n1.check(in)
-	p := picture{read: true, entries: map[string]holding{in.ID: {service: &svc, check: &check}}}
-	if diff := cmp.Diff(in, p.list(false)[0].Instance, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-		t.Errorf("read back (-want +got):\n%s", diff)
+	for _, in := range []service.Instance{in, host} {
+		svc, check := consul.ServiceOf(in), n1.check(in)
+		p := picture{read: true, entries: map[string]holding{in.ID: {service: &svc, check: &check}}}
+		if diff := cmp.Diff(in, p.list(false)[0].Instance, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Errorf("read back (-want +got):\n%s", diff)
+		}
 	}
 }
