@@ -20,12 +20,13 @@ var core = []string{
 	"internal/succession",
 	"internal/nodeview",
 	"internal/diagnosis",
+	"internal/consulimport",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this
 // short; other core packages come on top.
 var coreMayImport = []string{
-	"cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "net/netip", "regexp", "slices", "sort", "strconv",
+	"cmp", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "net/netip", "regexp", "slices", "sort", "strconv",
 	"strings", "time", "unicode", "unicode/utf8",
 }
 

@@ -1,0 +1,78 @@
+package consulimport
+
+import (
+	"fmt"
+	"time"
+)
+
+// Memory is what one pass must know of those before it. The zero value has seen
+// nothing; to lose it makes some waits begin anew, and nothing disappears.
+type Memory struct {
+	records map[Ref]record
+	breaker breaker
+}
+
+// record is what is remembered of one Service.
+type record struct {
+	origin  Origin
+	index   uint64    // Consul's, the highest that was seen since it last began anew
+	reset   time.Time // since when the index is lower than it was; zero if it is not
+	unknown time.Time // since when Consul's answer is of no use; zero if it is
+	absent  Read      // the first of the answers without any instance; zero if the last had one
+	nothing time.Time // since when it is proven that no instance is meant; zero if one is
+	held    time.Time // since when something is held; zero if nothing is
+}
+
+// recall is what is remembered of a claim's Service, brought up to date with a
+// new answer, and whether Consul is known at all.
+func (w *world) recall(m Memory, c claim) (record, string) {
+	r := m.records[c.ref]
+	if r.origin != c.origin {
+		r = record{origin: c.origin}
+	}
+	answer := w.Answers[c.origin]
+	if why := answer.unknown(); why != "" {
+		if r.unknown.IsZero() {
+			r.unknown = w.Now
+		}
+		return r, why
+	}
+	r.unknown = time.Time{}
+	r.index = max(r.index, w.mark(c))
+	if answer.Index < r.index && r.reset.IsZero() {
+		r.reset = w.Now
+	}
+	switch {
+	case len(answer.Instances) > 0:
+		r.absent = Read{}
+	case r.absent.Asked.IsZero() || answer.Index < r.absent.Index:
+		r.absent = answer.Read
+	}
+	return r, ""
+}
+
+// mark is the highest index with which something was written for a claim.
+func (w *world) mark(c claim) uint64 {
+	mark := uint64(0)
+	if s, ok := w.services[c.ref]; ok && s.Origin == c.origin {
+		mark = s.Mark
+	}
+	for _, s := range w.slices[c.ref] {
+		if s.Origin == c.origin {
+			mark = max(mark, s.Mark)
+		}
+	}
+	return mark
+}
+
+// confirmed tells whether a second answer has said, long enough after the
+// first, that Consul has nothing of the service.
+func (r record) confirmed(answer Answer) bool {
+	return !r.absent.Asked.IsZero() && !answer.Asked.Before(r.absent.Asked.Add(ConfirmAfter))
+}
+
+// wentBack says that Consul's index has gone back. It does not name the new one,
+// which moves on.
+func (r record) wentBack() string {
+	return fmt.Sprintf("Consul's index is lower than %d, which was seen before: it was wiped, or restored from a backup", r.index)
+}

@@ -1,0 +1,87 @@
+package consulimport
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// service is the Service as it should be, or why there can be none yet.
+func (v *verdict) service() (Service, *NotImported) {
+	if v.existing == nil {
+		if reason, message := v.impossible(); reason != "" {
+			return Service{}, &NotImported{v.origin.Name, reason, message}
+		}
+		want := Service{Object: v.object(Object{Ref: v.ref}), Type: v.kind, Labels: v.in.Labels, Annotations: v.in.Annotations}
+		if v.kind == ExternalName {
+			want.ExternalName = v.picture.hosts[0]
+		} else {
+			want.Ports = v.picture.servicePorts(v.claim, nil)
+		}
+		return want, nil
+	}
+	want := *v.existing
+	want.Object = v.object(want.Object)
+	want.Labels, want.Annotations = v.in.Labels, v.in.Annotations
+	if v.kind == ExternalName {
+		want.ExternalName = v.hostName()
+	} else if ports := v.picture.servicePorts(v.claim, want.Ports); len(ports) > 0 {
+		want.Ports = ports
+	}
+	return want, nil
+}
+
+// impossible says why no Service can be made of what Consul has.
+func (v *verdict) impossible() (reason, message string) {
+	switch {
+	case len(v.answer.Instances) == 0:
+		return ReasonNotInConsul, "Consul has nothing of the service"
+	case v.picture.own > 0 && v.picture.selected == 0:
+		return ReasonOwn, "all instances were published from this cluster; source.includeOwn imports them"
+	case v.picture.selected == 0:
+		return ReasonNothingSelected, "no instance has the tags"
+	case v.kind == ExternalName && len(v.picture.hosts) == 0:
+		return ReasonNoHostName, "no passing instance is registered by host name"
+	case v.kind != ExternalName && len(v.picture.servicePorts(v.claim, nil)) == 0:
+		if v.picture.portless == 0 {
+			return ReasonNoAddress, "no instance has an address that an endpoint can have"
+		}
+		return ReasonNoPort, "no instance has the port: give target.ports a number"
+	}
+	return "", ""
+}
+
+// hostName is the one that an existing Service leads to. It changes only if
+// Consul shows that it is not to be used any more, and another is.
+func (v *verdict) hostName() string {
+	now := v.existing.ExternalName
+	hosts := v.picture.hosts
+	switch {
+	case len(hosts) == 0 || slices.Contains(hosts, now):
+		return now
+	case !v.record.reset.IsZero() && !v.picture.known[now]:
+		return now
+	}
+	return hosts[0]
+}
+
+// outdated says what of an existing Service is not as it should be.
+func (v *verdict) outdated(want Service) []string {
+	if v.existing == nil {
+		return nil
+	}
+	diff := differences(v.existing.Object, want.Object)
+	if !slices.Equal(v.existing.Ports, want.Ports) {
+		diff = append(diff, "ports change")
+	}
+	if v.existing.ExternalName != want.ExternalName {
+		diff = append(diff, fmt.Sprintf("host name changes from %q to %q", v.existing.ExternalName, want.ExternalName))
+	}
+	if !maps.Equal(v.existing.Labels, want.Labels) {
+		diff = append(diff, "labels change")
+	}
+	if !maps.Equal(v.existing.Annotations, want.Annotations) {
+		diff = append(diff, "annotations change")
+	}
+	return diff
+}
