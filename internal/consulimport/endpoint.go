@@ -127,20 +127,20 @@ func (p *picture) notes(kind Type) []string {
 	var notes []string
 	note := func(n int, what string) {
 		if n > 0 {
-			notes = append(notes, fmt.Sprintf("%d instances %s", n, what))
+			notes = append(notes, fmt.Sprintf("instances %s: %d", what, n))
 		}
 	}
-	note(p.own, "were published from this cluster and are left out")
+	note(p.own, "published from this cluster, and left out")
 	if kind == ExternalName {
-		note(len(p.wanted), "have an address, which target.type ExternalName cannot show")
+		note(len(p.wanted), "with an address, which target.type ExternalName cannot show")
 		if len(p.hosts) > 1 {
-			notes = append(notes, fmt.Sprintf("one of %d host names is shown: more are not possible", len(p.hosts)))
+			notes = append(notes, fmt.Sprintf("only one host name of %d can be shown", len(p.hosts)))
 		}
 		return notes
 	}
-	note(p.named, "are registered by host name, which only target.type ExternalName can show")
-	note(p.unusable, "have no address that an endpoint can have")
-	note(p.portless, "do not have the port: give target.ports a number")
+	note(p.named, "registered by host name, which only target.type ExternalName can show")
+	note(p.unusable, "without an address that an endpoint can have")
+	note(p.portless, "without the port (give target.ports a number)")
 	if p.unequal {
 		notes = append(notes, "the instances' weights differ; Kubernetes gives all the same share")
 	}

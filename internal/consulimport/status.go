@@ -153,7 +153,7 @@ func (d *decision) ready(in *Import, s Status, known Condition) Condition {
 	case s.Services == 0:
 		c.Reason, c.Message = ReasonNothingFound, "Consul has no service that matches the pattern"
 	default:
-		c.Status, c.Reason, c.Message = service.ConditionTrue, ReasonImported, fmt.Sprintf("%d services are imported", s.Services)
+		c.Status, c.Reason, c.Message = service.ConditionTrue, ReasonImported, fmt.Sprintf("services imported: %d", s.Services)
 	}
 	c.Message = cut(c.Message)
 	return c
@@ -190,7 +190,7 @@ func (d *decision) removalsHeld(in *Import) Condition {
 		if reason == "" || reason == ReasonNotConfirmed {
 			reason = v.reason
 		}
-		held = append(held, fmt.Sprintf("%d endpoints of Service %s: %s", len(v.kept), v.ref.Name, v.held))
+		held = append(held, fmt.Sprintf("Service %s (endpoints held: %d): %s", v.ref.Name, len(v.kept), v.held))
 	}
 	if len(held) == 0 {
 		return Condition{ConditionRemovalsHeld, service.ConditionFalse, ReasonNothingHeld, "nothing is held"}
