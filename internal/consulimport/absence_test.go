@@ -48,6 +48,9 @@ func TestI1UnknownChangesNothing(t *testing.T) {
 				if got := plan.Statuses[0].Imported[0].Message; !strings.HasSuffix(got, why) {
 					t.Errorf("message %q does not end with %q", got, why)
 				}
+				if len(plan.Held) != 1 || plan.Held[0].Endpoints != 3 || plan.Held[0].Since != noon || plan.Held[0].Message != why {
+					t.Errorf("%s: held %+v", why, plan.Held)
+				}
 				w.sleep(time.Hour)
 			}
 		}

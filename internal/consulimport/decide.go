@@ -100,6 +100,9 @@ func (d *decision) carryOut(v *verdict) {
 			d.deny(v, ReasonSourceUnknown, v.unknown)
 			return
 		}
+		d.plan.Held = append(d.plan.Held, Held{
+			Service: v.ref, Import: v.in.Ref, Endpoints: v.endpoints(), Reason: ReasonSourceUnknown, Message: v.unknown, Since: v.record.unknown,
+		})
 		d.report(v, v.ready(), "Consul is unknown, all stays as it is: "+v.unknown)
 	case v.leftOver && len(v.kept) > 0:
 		d.report(v, v.ready(), v.held)

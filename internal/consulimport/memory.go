@@ -17,7 +17,7 @@ type record struct {
 	origin  Origin
 	index   uint64    // Consul's, the highest that was seen since it last began anew
 	reset   time.Time // since when the index is lower than it was; zero if it is not
-	unknown time.Time // since when Consul's answer is of no use; zero if it is
+	unknown time.Time // since when Consul's answer is of no use; zero if it is of use
 	absent  Read      // the first of the answers without any instance; zero if the last had one
 	nothing time.Time // since when it is proven that no instance is meant; zero if one is
 	held    time.Time // since when something is held; zero if nothing is
@@ -35,6 +35,7 @@ func (w *world) recall(m Memory, c claim) (record, string) {
 		if r.unknown.IsZero() {
 			r.unknown = w.Now
 		}
+		r.absent, r.nothing = Read{}, time.Time{} // what was not seen in one go begins anew
 		return r, why
 	}
 	r.unknown = time.Time{}

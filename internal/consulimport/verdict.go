@@ -158,6 +158,15 @@ func (v *verdict) ready() int {
 	return n
 }
 
+// endpoints is how many there are.
+func (v *verdict) endpoints() int {
+	n := 0
+	for _, s := range v.slices {
+		n += len(s.Endpoints)
+	}
+	return n
+}
+
 // gone tells whether the Service is to be deleted: no endpoint of it is left,
 // and nothing wants it back.
 func (v *verdict) gone(w *world) bool {

@@ -1,0 +1,134 @@
+package consulimport_test
+
+import (
+	"testing"
+
+	"fairway.dev/fairway/internal/consulimport"
+)
+
+// denied are the services that are not imported, by import, each with its reason.
+func denied(plan consulimport.Plan) string {
+	text := ""
+	for _, s := range plan.Statuses {
+		for _, n := range s.NotImported {
+			text += s.Import.Name + ":" + n.Consul + ":" + n.Reason + " "
+		}
+	}
+	return text
+}
+
+// Of services that ask for the same name the one that is called so gets it, or
+// the first; whoever has it keeps it; the others are told who has it.
+func TestTakenNamesAreNotFoughtOver(t *testing.T) {
+	w := newWorld(names("web_api", "WEB-API", "web.api"))
+	w.says("web_api", 10, inst(1))
+	w.says("WEB-API", 10, inst(2))
+	w.says("web.api", 10, inst(3))
+	plan := w.rest(t)
+	w.expect(t, "web-api", "10.0.0.2=8080")
+	if got, want := denied(plan), "imp:web.api:NameTaken imp:web_api:NameTaken "; got != want {
+		t.Errorf("not imported: %q, want %q", got, want)
+	}
+	if got, want := plan.Statuses[0].NotImported[0].Message, `the Service "web-api" stands for service "WEB-API" of the ConsulImport "imp"`; got != want {
+		t.Errorf("message %q, want %q", got, want)
+	}
+	// One that would have gone first comes later.
+	w.in.Imports[0].Names = append(w.in.Imports[0].Names, "web-api")
+	w.says("web-api", 10, inst(4))
+	w.rest(t)
+	w.expect(t, "web-api", "10.0.0.2=8080")
+	// The one that has it leaves.
+	w.in.Imports[0].Names = []string{"web-api", "web_api"}
+	w.rest(t)
+	w.expect(t, "web-api", "10.0.0.4=8080")
+}
+
+// Two imports with the same name for a Service do not fight either.
+func TestTwoImportsOfOneName(t *testing.T) {
+	second := names("web")
+	second.Ref.Name, second.UID = "other", "u2"
+	w := newWorld(names("web"), second)
+	w.says("web", 10, inst(1))
+	plan := w.rest(t)
+	if got, want := denied(plan), "other:web:NameTaken "; got != want {
+		t.Errorf("not imported: %q, want %q", got, want)
+	}
+	elsewhere := second
+	elsewhere.Ref.Namespace = "bank"
+	w.in.Imports[1] = elsewhere
+	if plan = w.rest(t); denied(plan) != "" || len(w.services) != 2 {
+		t.Errorf("another namespace: %q, %d Services", denied(plan), len(w.services))
+	}
+	// The first is deleted: what is its own goes with it, and then the name is free.
+	w.in.Imports = []consulimport.Import{second}
+	if plan = w.rest(t); denied(plan) != "other:web:NameTaken " || w.services[ref("web")].Owner != "u1" {
+		t.Errorf("not imported: %q, owner %q", denied(plan), w.services[ref("web")].Owner)
+	}
+}
+
+// What is not Fairway's is never written, and the person is told.
+func TestI5ForeignServicesAreNeverTouched(t *testing.T) {
+	w := newWorld(names("web"))
+	foreign := consulimport.Service{Object: consulimport.Object{Ref: ref("web"), Version: "7"}}
+	slice := consulimport.Slice{Object: consulimport.Object{Ref: ref("web-abcde"), Version: "8"}, Service: "web", Family: consulimport.IPv4}
+	w.services[foreign.Ref], w.slices[slice.Ref] = foreign, slice
+	w.says("web", 10, inst(1))
+	plan := w.pass(t)
+	if len(plan.Ops) > 0 || denied(plan) != "imp:web:NameTaken " {
+		t.Errorf("ops %v, not imported %q", plan.Ops, denied(plan))
+	}
+	if got, want := plan.Statuses[0].NotImported[0].Message, `there is a Service "web" that is not Fairway's`; got != want {
+		t.Errorf("message %q, want %q", got, want)
+	}
+	delete(w.services, foreign.Ref)
+	if w.rest(t); w.has("web") != "10.0.0.1=8080" || len(w.slices) != 2 {
+		t.Errorf("has %q, %d slices", w.has("web"), len(w.slices))
+	}
+}
+
+// A foreign slice may have the name that ours would get.
+func TestNamesOfSlicesAreFree(t *testing.T) {
+	w := newWorld(names("web"))
+	w.slices[ref("web-consul-1")] = consulimport.Slice{Object: consulimport.Object{Ref: ref("web-consul-1")}}
+	w.says("web", 10, inst(1))
+	w.rest(t)
+	if _, ok := w.slices[ref("web-consul-2")]; !ok {
+		t.Errorf("slices %v", w.slices)
+	}
+}
+
+// An import that was made anew takes over what it finds, without a gap.
+func TestAnImportMadeAnewTakesOver(t *testing.T) {
+	w := one(t)
+	w.in.Imports[0].UID = "u9"
+	w.memory = consulimport.Memory{}
+	plan := w.pass(t)
+	for _, op := range plan.Ops {
+		if op.Verb != consulimport.Update {
+			t.Errorf("%s", op)
+		}
+	}
+	w.rest(t)
+	w.expect(t, "web", all)
+	if got := w.services[ref("web")].Owner; got != "u9" {
+		t.Errorf("owner %q", got)
+	}
+}
+
+// Somebody's change of what is ours is undone.
+func TestForeignEditsAreRepaired(t *testing.T) {
+	w := one(t)
+	s := w.slices[ref("web-consul-1")]
+	s.Endpoints = append([]consulimport.Endpoint{{Address: inst(9).Address, State: consulimport.Ready}}, s.Endpoints[1:]...)
+	s.Endpoints[1].State = ""
+	w.slices[s.Ref] = s
+	web := w.services[ref("web")]
+	web.Labels, web.Ports = map[string]string{"a": "b"}, []consulimport.Port{{Name: "x", Port: 1}}
+	w.services[web.Ref] = web
+	w.in.Imports[0].Ports = []consulimport.ImportPort{{Port: 80}}
+	w.rest(t)
+	w.expect(t, "web", all)
+	if web = w.services[ref("web")]; len(web.Labels) > 0 || web.Ports[0].Port != 80 {
+		t.Errorf("Service %+v", web)
+	}
+}
