@@ -158,6 +158,19 @@ func TestI1NothingIsAskedAgain(t *testing.T) {
 	}
 }
 
+// What was not seen in one go does not count together.
+func TestI1UnknownBetweenTwoAnswers(t *testing.T) {
+	w := one(t)
+	for range 3 {
+		w.says("web", 101)
+		w.rest(t)
+		w.sleep(consulimport.ConfirmAfter)
+		w.in.Answers[consulimport.Origin{Name: "web"}] = consulimport.Answer{Read: consulimport.Read{Problem: "no leader"}}
+		w.rest(t)
+	}
+	w.expect(t, "web", all)
+}
+
 // A person can let go what is held.
 func TestAPersonLetsGo(t *testing.T) {
 	w := one(t)
@@ -209,8 +222,9 @@ func TestAServiceOutlivesItsInstances(t *testing.T) {
 			t.Error("the Service is gone too early")
 		}
 		w.sleep(time.Second)
-		if w.rest(t); len(w.services) == 1 != retain {
-			t.Errorf("retain %v, Services %d", retain, len(w.services))
+		plan = w.rest(t)
+		if len(w.services) == 1 != retain || (denied(plan) == "") != retain {
+			t.Errorf("retain %v, Services %d, not imported %q", retain, len(w.services), denied(plan))
 		}
 		w.says("web", 102, inst(1))
 		if w.rest(t); len(w.services) != 1 || w.has("web") == "" {
@@ -221,7 +235,7 @@ func TestAServiceOutlivesItsInstances(t *testing.T) {
 
 // The list of names only adds: one that lacks a service takes nothing away.
 func TestI1AListOfNamesTakesNothingAway(t *testing.T) {
-	w := newWorld(pattern("w.*"))
+	w := newWorld(pattern("w.*|c.*"))
 	w.lists("web", "www", "db", "consul")
 	w.says("web", 10, inst(1))
 	w.says("www", 10, inst(2))

@@ -140,6 +140,26 @@ func TestBreakerCountsAllLosses(t *testing.T) {
 	})
 }
 
+// What is frozen is not deleted either, and a wiped Consul is called just that.
+func TestFrozenStays(t *testing.T) {
+	w := fleet(t, 4)
+	w.in.Imports[0].Tags = []string{"none has it"}
+	w.rest(t)
+	w.sleep(consulimport.DeleteAfter)
+	if w.rest(t); w.live() != 4 || len(w.services) != 4 {
+		t.Errorf("%d of %d have endpoints", w.live(), len(w.services))
+	}
+
+	w = fleet(t, 4)
+	for i := range 4 {
+		w.says(fmt.Sprint("s", i), 3)
+	}
+	plan := w.rest(t)
+	if got := condition(plan, consulimport.ConditionRemovalsHeld); got != "True IndexWentBack" || w.live() != 4 {
+		t.Errorf("RemovalsHeld is %s, %d have endpoints", got, w.live())
+	}
+}
+
 // What is frozen goes on when it passes again. The last that do not are let go
 // once it was calm for a while.
 func TestFrozenIsLetGo(t *testing.T) {

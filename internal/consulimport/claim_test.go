@@ -43,6 +43,48 @@ func TestTakenNamesAreNotFoughtOver(t *testing.T) {
 	w.expect(t, "web-api", "10.0.0.4=8080")
 }
 
+// Where nobody has the Service yet, it is for the one that is called just so.
+func TestTheSameNameGoesFirst(t *testing.T) {
+	w := newWorld(names("WEB-API", "web-api"))
+	w.says("WEB-API", 10, inst(1))
+	w.says("web-api", 10, inst(2))
+	w.rest(t)
+	w.expect(t, "web-api", "10.0.0.2=8080")
+}
+
+// What an import has made stays its own while it cannot be understood.
+func TestAnInvalidImportKeepsItsNames(t *testing.T) {
+	second := names("web")
+	second.Ref.Name, second.UID = "other", "u2"
+	w := newWorld(names("web"), second)
+	w.says("web", 10, inst(1))
+	w.rest(t)
+	w.in.Imports[0].Names, w.in.Imports[0].Pattern = nil, "("
+	plan := w.rest(t)
+	if got, want := denied(plan), "other:web:NameTaken "; got != want || w.services[ref("web")].Import != "imp" {
+		t.Errorf("not imported: %q, want %q; the Service belongs to %q", got, want, w.services[ref("web")].Import)
+	}
+}
+
+// Another source is another service: its index says nothing of the one before.
+func TestAnotherSource(t *testing.T) {
+	w := one(t)
+	w.in.Imports[0].Where.Datacenter = "dc2"
+	w.rest(t)
+	w.expect(t, "web", all) // of the other datacenter nothing is known yet
+	w.answer(consulimport.Origin{Where: consulimport.Where{Datacenter: "dc2"}, Name: "web"}, 7, inst(1), inst(4))
+	plan := w.rest(t)
+	w.expect(t, "web", "10.0.0.1=8080 10.0.0.4=8080")
+	if got := condition(plan, consulimport.ConditionRemovalsHeld); got != "False NothingHeld" {
+		t.Errorf("RemovalsHeld is %s", got)
+	}
+	for _, s := range w.slices {
+		if s.Origin.Datacenter != "dc2" || s.Mark != 7 {
+			t.Errorf("%s is of %s, index %d", s.Ref, s.Origin, s.Mark)
+		}
+	}
+}
+
 // Two imports with the same name for a Service do not fight either.
 func TestTwoImportsOfOneName(t *testing.T) {
 	second := names("web")
@@ -121,14 +163,22 @@ func TestForeignEditsAreRepaired(t *testing.T) {
 	s := w.slices[ref("web-consul-1")]
 	s.Endpoints = append([]consulimport.Endpoint{{Address: inst(9).Address, State: consulimport.Ready}}, s.Endpoints[1:]...)
 	s.Endpoints[1].State = ""
+	s.Headless = true
 	w.slices[s.Ref] = s
+	double := s // somebody's copy
+	double.Ref.Name = "web-copy"
+	w.slices[double.Ref] = double
 	web := w.services[ref("web")]
+	web.Annotations = map[string]string{"c": "d"}
 	web.Labels, web.Ports = map[string]string{"a": "b"}, []consulimport.Port{{Name: "x", Port: 1}}
 	w.services[web.Ref] = web
 	w.in.Imports[0].Ports = []consulimport.ImportPort{{Port: 80}}
 	w.rest(t)
 	w.expect(t, "web", all)
-	if web = w.services[ref("web")]; len(web.Labels) > 0 || web.Ports[0].Port != 80 {
+	if web = w.services[ref("web")]; len(web.Labels) > 0 || len(web.Annotations) > 0 || web.Ports[0].Port != 80 {
 		t.Errorf("Service %+v", web)
+	}
+	if s = w.slices[s.Ref]; s.Headless || len(w.slices) != 1 {
+		t.Errorf("headless %v, %d slices", s.Headless, len(w.slices))
 	}
 }

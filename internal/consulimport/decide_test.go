@@ -131,6 +131,11 @@ func TestTheServicesPortStays(t *testing.T) {
 		}
 		w.expect(t, "web", fmt.Sprintf("10.0.0.1=%d", port))
 	}
+	w.in.Imports[0].Ports = []consulimport.ImportPort{{Name: "web"}}
+	w.rest(t)
+	if got := w.services[ref("web")].Ports[0]; got.Port != 20002 || got.Name != "web" {
+		t.Errorf("port %v after it was renamed", got)
+	}
 	w.in.Imports[0].Ports = []consulimport.ImportPort{{Port: 80, Name: "http"}}
 	w.rest(t)
 	if got := w.services[ref("web")].Ports; got[0] != (consulimport.Port{Name: "http", Port: 80, Protocol: "TCP"}) {
@@ -185,6 +190,46 @@ func TestHostNames(t *testing.T) {
 	}
 }
 
+// After Consul was wiped the host name that is used stays until Consul says
+// something of it.
+func TestI1HostNamesAreHeld(t *testing.T) {
+	w := newWorld(with(names("db"), func(in *consulimport.Import) { in.Type = consulimport.ExternalName }))
+	w.says("db", 10, inst(1, host("b.example.com")), inst(2, host("c.example.com")))
+	w.rest(t)
+	for _, step := range []struct {
+		index     uint64
+		instances []consulimport.Instance
+		want      string
+	}{
+		{3, []consulimport.Instance{inst(2, host("c.example.com"))}, "b.example.com"},
+		{4, []consulimport.Instance{inst(2, host("c.example.com"))}, "b.example.com"},
+		{5, []consulimport.Instance{inst(1, host("b.example.com"), health(service.Critical)), inst(2, host("c.example.com"))}, "c.example.com"},
+		{6, []consulimport.Instance{inst(1, host("b.example.com"))}, "b.example.com"},
+	} {
+		w.says("db", step.index, step.instances...)
+		w.rest(t)
+		if got := w.services[ref("db")].ExternalName; got != step.want {
+			t.Fatalf("at index %d: host name %q, want %q", step.index, got, step.want)
+		}
+	}
+}
+
+// What is new goes where something is written anyway.
+func TestNewEndpointsCostFewWrites(t *testing.T) {
+	var instances []consulimport.Instance
+	for i := range 150 {
+		instances = append(instances, inst(i+1))
+	}
+	w := newWorld(names("web"))
+	w.says("web", 10, instances...)
+	w.rest(t)
+	// One leaves the first slice, and the second has room as well.
+	w.says("web", 11, append(instances[1:], inst(500))...)
+	if plan := w.pass(t); len(plan.Ops) != 1 || plan.Ops[0].Reason != "new: 10.0.1.244; gone: 10.0.0.1: Consul does not have it any more" {
+		t.Errorf("ops %v", plan.Ops)
+	}
+}
+
 // What is no Service says why.
 func TestWhatIsNotImportedSaysWhy(t *testing.T) {
 	tests := []struct {
@@ -213,8 +258,8 @@ func TestWhatIsNotImportedSaysWhy(t *testing.T) {
 			if got := condition(plan, consulimport.ConditionReady); got != "False NotAllImported" {
 				t.Errorf("Ready is %s", got)
 			}
-			if len(w.services) > 0 {
-				t.Errorf("Services %v", w.services)
+			if len(w.services) > 0 || len(plan.Again) > 0 {
+				t.Errorf("Services %v, asks again %v", w.services, plan.Again)
 			}
 		})
 	}

@@ -157,10 +157,7 @@ func (p *picture) show(in Instance, address socket, ports []Port, why string) {
 		numbers = append(numbers, port.Port)
 	}
 	for _, number := range numbers {
-		at := netip.AddrPortFrom(address.Addr(), number)
-		if before, seen := p.shown[at]; !seen || before != "" {
-			p.shown[at] = why
-		}
+		p.shown[netip.AddrPortFrom(address.Addr(), number)] = why
 	}
 }
 

@@ -46,7 +46,7 @@ func (w *world) recall(m Memory, c claim) (record, string) {
 	switch {
 	case len(answer.Instances) > 0:
 		r.absent = Read{}
-	case r.absent.Asked.IsZero() || answer.Index < r.absent.Index:
+	case r.absent.Asked.IsZero():
 		r.absent = answer.Read
 	}
 	return r, ""
@@ -75,5 +75,6 @@ func (r record) confirmed(answer Answer) bool {
 // wentBack says that Consul's index has gone back. It does not name the new one,
 // which moves on.
 func (r record) wentBack() string {
-	return fmt.Sprintf("Consul's index is lower than %d, which was seen before: it was wiped, or restored from a backup", r.index)
+	return fmt.Sprintf("Consul's index is lower than %d, which was seen before: it was wiped, or restored from a backup; "+
+		"what it does not show since is kept until it is seen again or its removal is allowed", r.index)
 }

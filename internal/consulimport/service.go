@@ -56,10 +56,7 @@ func (v *verdict) impossible() (reason, message string) {
 func (v *verdict) hostName() string {
 	now := v.existing.ExternalName
 	hosts := v.picture.hosts
-	switch {
-	case len(hosts) == 0 || slices.Contains(hosts, now):
-		return now
-	case !v.record.reset.IsZero() && !v.picture.known[now]:
+	if len(hosts) == 0 || slices.Contains(hosts, now) || len(v.kept) > 0 {
 		return now
 	}
 	return hosts[0]

@@ -99,14 +99,16 @@ func (v *verdict) compare(allowed bool) {
 			case allowed:
 				v.leaves[where] = "Consul does not have it, and its removal was allowed"
 			case !v.record.reset.IsZero():
-				v.hold(where, ReasonIndexWentBack, v.record.wentBack()+
-					"; what it does not show since is kept until it is seen again or its removal is allowed")
+				v.hold(where, ReasonIndexWentBack, v.record.wentBack())
 			case empty && !v.record.confirmed(v.answer):
 				v.hold(where, ReasonNotConfirmed, fmt.Sprintf("Consul has nothing of the service; it is asked again %s later", ConfirmAfter))
 			default:
 				v.leaves[where] = "Consul does not have it any more"
 			}
 		}
+	}
+	if v.kind == ExternalName && v.existing != nil && !allowed && !v.record.reset.IsZero() && !v.picture.known[v.existing.ExternalName] {
+		v.hold(at{}, ReasonIndexWentBack, v.record.wentBack())
 	}
 	v.loses = remains == 0 && v.ready() > 0
 	if !v.record.reset.IsZero() && len(v.kept) == 0 {
