@@ -280,6 +280,25 @@ func TestPortsForPods(t *testing.T) {
 	}
 }
 
+// What a custom resource has brought about belongs to it. To remove the chart
+// must not delete all of that; to upgrade it must bring new fields, which Helm
+// does for templates and not for the folder crds.
+func TestI2CRDsOutliveTheChart(t *testing.T) {
+	crds := newHelm(t).objects(t, "CustomResourceDefinition", "--set", "clusterID=test")
+	if len(crds) == 0 {
+		t.Fatal("no CRD is installed")
+	}
+	for name, doc := range crds {
+		var head metav1.PartialObjectMetadata
+		if err := yaml.Unmarshal(doc, &head); err != nil {
+			t.Fatal(err)
+		}
+		if head.Annotations["helm.sh/resource-policy"] != "keep" {
+			t.Errorf("%s goes with the chart: annotations %v", name, head.Annotations)
+		}
+	}
+}
+
 // Every value that can be set is in values.yaml under a comment, and nothing
 // else is.
 func TestValuesAreCommentedAndInTheSchema(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -302,5 +303,62 @@ func TestStatusIsBounded(t *testing.T) {
 		if n := len([]rune(message)); n != 1000 {
 			t.Errorf("a message of %d characters", n)
 		}
+	}
+}
+
+// A write that fails is asked for until it is done, however often that is.
+func TestAWriteIsAskedForUntilItIsDone(t *testing.T) {
+	w := newWorld(names("web"))
+	w.says("web", 10, inst(1))
+	for range 20 {
+		plan, next := consulimport.Decide(w.input(), w.memory)
+		if len(plan.Ops) != 2 {
+			t.Fatalf("ops %v", plan.Ops)
+		}
+		w.memory = next
+		w.sleep(time.Minute)
+	}
+}
+
+// The same service can be in many namespaces, and in each as it is asked for
+// there.
+func TestOneServiceInManyNamespaces(t *testing.T) {
+	second := with(names("web"), func(in *consulimport.Import) {
+		in.Ref.Namespace, in.Tags, in.Template = "bank", []string{"v2"}, "consul-{service}"
+	})
+	w := newWorld(names("web"), second)
+	w.says("web", 10, inst(1), inst(2, tags("v2")))
+	w.rest(t)
+	w.expect(t, "web", "10.0.0.1=8080 10.0.0.2=8080")
+	w.expect(t, "consul-web", "10.0.0.2=8080")
+}
+
+// Nothing is imported that nobody asked for: a pattern matches whole names, and
+// never the servers' own service.
+func TestOnlyWhatIsAskedForIsImported(t *testing.T) {
+	w := newWorld(pattern("web|con.*"))
+	w.lists("web", "web2", "myweb", "consul", "content")
+	plan := w.rest(t)
+	want := []consulimport.Origin{{Name: "content"}, {Name: "web"}}
+	if diff := cmp.Diff(want, plan.Answers); diff != "" {
+		t.Errorf("asks for (-want +got):\n%s", diff)
+	}
+	w = newWorld(names("consul"))
+	w.says("consul", 10, inst(1))
+	w.rest(t)
+	w.expect(t, "consul", "10.0.0.1=8080")
+}
+
+// A pattern that matches nothing is no success.
+func TestNothingFound(t *testing.T) {
+	w := newWorld(pattern("x"))
+	w.lists("web")
+	if got := condition(w.rest(t), consulimport.ConditionReady); got != "False NothingFound" {
+		t.Errorf("Ready is %s", got)
+	}
+	w.lists("x")
+	w.says("x", 10, inst(1))
+	if got := condition(w.rest(t), consulimport.ConditionReady); got != "True Imported" {
+		t.Errorf("Ready is %s", got)
 	}
 }

@@ -323,7 +323,7 @@ func (w *world) partlyFull(places map[netip.Addr]string) int {
 }
 
 // Equal input gives an equal plan, in whatever order it is listed, and nothing
-// of it is changed: it may be the cache of those who watch (consul-k8s did).
+// of it is changed: it may be the cache of those who watch.
 func TestTheInputIsOnlyRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(drawImports(t)...)
