@@ -1,7 +1,10 @@
 package consulimport_test
 
 import (
+	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"fairway.dev/fairway/internal/consulimport"
 )
@@ -157,28 +160,65 @@ func TestAnImportMadeAnewTakesOver(t *testing.T) {
 	}
 }
 
-// Somebody's change of what is ours is undone.
+// Somebody's change of what is ours is undone, whichever it is.
 func TestForeignEditsAreRepaired(t *testing.T) {
+	slice, web := ref("web-consul-1"), ref("web")
+	tests := map[string]func(*consulimport.Slice, *consulimport.Service){
+		"an endpoint is gone":      func(s *consulimport.Slice, _ *consulimport.Service) { s.Endpoints = s.Endpoints[1:] },
+		"an endpoint is not ready": func(s *consulimport.Slice, _ *consulimport.Service) { s.Endpoints[1].State = "" },
+		"an endpoint has a zone":   func(s *consulimport.Slice, _ *consulimport.Service) { s.Endpoints[1].Zone = "z" },
+		"an endpoint is not Consul's": func(s *consulimport.Slice, _ *consulimport.Service) {
+			s.Endpoints = append(s.Endpoints, consulimport.Endpoint{Address: inst(9).Address, State: consulimport.Ready})
+		},
+		"an endpoint is there twice": func(s *consulimport.Slice, _ *consulimport.Service) {
+			s.Endpoints = append(s.Endpoints, s.Endpoints[0])
+		},
+		"the slice is headless": func(s *consulimport.Slice, _ *consulimport.Service) { s.Headless = true },
+		"other ports of the slice": func(s *consulimport.Slice, _ *consulimport.Service) {
+			s.Ports = []consulimport.Port{{Name: "x", Port: 1}}
+		},
+		"another owner":     func(s *consulimport.Slice, _ *consulimport.Service) { s.Owner = "u7" },
+		"another service":   func(_ *consulimport.Slice, w *consulimport.Service) { w.Origin.Name = "db" },
+		"other labels":      func(_ *consulimport.Slice, w *consulimport.Service) { w.Labels = map[string]string{"a": "b"} },
+		"other annotations": func(_ *consulimport.Slice, w *consulimport.Service) { w.Annotations = map[string]string{"a": "b"} },
+		"other ports": func(_ *consulimport.Slice, w *consulimport.Service) {
+			w.Ports = []consulimport.Port{{Name: "x", Port: 1}}
+		},
+	}
+	for name, edit := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := one(t)
+			w.in.Imports[0].Ports = []consulimport.ImportPort{{Port: 80}}
+			w.rest(t)
+			wantSlice, wantWeb := w.slices[slice], w.services[web]
+			s, svc := wantSlice, wantWeb
+			s.Endpoints = slices.Clone(s.Endpoints)
+			edit(&s, &svc)
+			w.slices[slice], w.services[web] = s, svc
+			w.rest(t)
+			w.expect(t, "web", all)
+			svc = w.services[web]
+			svc.Version = wantWeb.Version
+			if diff := cmp.Diff(wantWeb, svc); diff != "" {
+				t.Errorf("Service (-want +have):\n%s", diff)
+			}
+			for _, s := range w.slices { // one that has other ports is replaced
+				if len(w.slices) != 1 || s.Headless || s.Owner != "u1" || s.Ports[0].Port != 8080 {
+					t.Errorf("%d slices, one is %+v", len(w.slices), s)
+				}
+			}
+		})
+	}
+}
+
+// An endpoint that is in two slices remains in one.
+func TestACopiedSliceIsRemoved(t *testing.T) {
 	w := one(t)
-	s := w.slices[ref("web-consul-1")]
-	s.Endpoints = append([]consulimport.Endpoint{{Address: inst(9).Address, State: consulimport.Ready}}, s.Endpoints[1:]...)
-	s.Endpoints[1].State = ""
-	s.Headless = true
-	w.slices[s.Ref] = s
-	double := s // somebody's copy
+	double := w.slices[ref("web-consul-1")]
 	double.Ref.Name = "web-copy"
 	w.slices[double.Ref] = double
-	web := w.services[ref("web")]
-	web.Annotations = map[string]string{"c": "d"}
-	web.Labels, web.Ports = map[string]string{"a": "b"}, []consulimport.Port{{Name: "x", Port: 1}}
-	w.services[web.Ref] = web
-	w.in.Imports[0].Ports = []consulimport.ImportPort{{Port: 80}}
 	w.rest(t)
-	w.expect(t, "web", all)
-	if web = w.services[ref("web")]; len(web.Labels) > 0 || len(web.Annotations) > 0 || web.Ports[0].Port != 80 {
-		t.Errorf("Service %+v", web)
-	}
-	if s = w.slices[s.Ref]; s.Headless || len(w.slices) != 1 {
-		t.Errorf("headless %v, %d slices", s.Headless, len(w.slices))
+	if w.expect(t, "web", all); len(w.slices) != 1 {
+		t.Errorf("slices %v", w.slices)
 	}
 }

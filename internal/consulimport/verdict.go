@@ -90,8 +90,6 @@ func (v *verdict) compare(allowed bool) {
 			_, wanted := v.picture.wanted[place{s.group(), e.Address}]
 			switch {
 			case wanted && v.kind != ExternalName:
-			case s.Origin != v.origin:
-				v.leaves[where] = "it is of service " + s.Origin.String()
 			case shown && why != "":
 				v.leaves[where] = "it " + why
 			case shown:
