@@ -158,6 +158,18 @@ func TestI1NothingIsAskedAgain(t *testing.T) {
 	}
 }
 
+// An answer may come long after its question: it counts from when it was there.
+func TestI1AnswersCountFromWhenTheyCame(t *testing.T) {
+	w := one(t)
+	w.says("web", 101)
+	w.sleep(4 * time.Minute)
+	w.rest(t)
+	w.says("web", 101)
+	w.sleep(consulimport.ConfirmAfter)
+	w.rest(t)
+	w.expect(t, "web", all)
+}
+
 // What was not seen in one go does not count together.
 func TestI1UnknownBetweenTwoAnswers(t *testing.T) {
 	w := one(t)

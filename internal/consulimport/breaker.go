@@ -20,7 +20,7 @@ const (
 // breaker freezes losses that come in a mass (I1): each may be proven, but what
 // proves them may be wrong about all, such as Consul servers that are cut off
 // from the machines and call all of them dead. A loss is a Service that loses
-// all its ready endpoints, for whatever reason. To go on with the endpoints
+// all its endpoints, for whatever reason. To go on with the endpoints
 // that were there harms nobody: there are no better ones.
 //
 // Up to two losses within a minute pass in any case, and so do those up to a
@@ -47,7 +47,7 @@ func (b breaker) restrain(w *world, verdicts []*verdict) breaker {
 	}
 	var doubted []*verdict
 	for _, v := range verdicts {
-		if v.ready() > 0 {
+		if v.endpoints() > 0 {
 			all[v.ref] = true
 		}
 		if _, passed := next.passed[v.ref]; v.loses && !passed && !w.allowed(v.in) {

@@ -129,6 +129,15 @@ func TestBreakerCountsAllLosses(t *testing.T) {
 			t.Errorf("%d have endpoints", w.live())
 		}
 	})
+	t.Run("a spare one is no loss", func(t *testing.T) {
+		w := fleet(t, 4)
+		for i := range 4 {
+			w.says(fmt.Sprint("s", i), 101, inst(i, health(service.Warning)))
+		}
+		if plan := w.rest(t); len(plan.Held) > 0 || w.has("s1") != "(10.0.0.1=8080)" {
+			t.Errorf("held %+v, s1 has %q", plan.Held, w.has("s1"))
+		}
+	})
 	t.Run("unknown is none of them", func(t *testing.T) {
 		w := fleet(t, 4)
 		clear(w.in.Answers)

@@ -282,8 +282,8 @@ type Endpoint struct {
 type Input struct {
 	Cluster string // own cluster id
 	Now     time.Time
-	// Imports are those that are there. The objects of one that is missing are
-	// left alone: Kubernetes removes them with their owner.
+	// Imports are those that are there and not being deleted. The objects of one
+	// that is missing are left alone: Kubernetes removes them with their owner.
 	Imports  []Import
 	Listings map[Where]Listing
 	Answers  map[Origin]Answer

@@ -180,7 +180,7 @@ func (d *decision) finish(next Memory) {
 			}
 			origins[v.origin] = true
 			if v.unknown == "" && len(v.answer.Instances) == 0 && !v.record.confirmed(v.answer) && (v.existing != nil || len(v.slices) > 0) {
-				again[v.origin] = v.record.absent.Asked.Add(ConfirmAfter)
+				again[v.origin] = v.record.absent.Add(ConfirmAfter)
 			}
 			if v.existing != nil && !v.in.Retain && !v.record.nothing.IsZero() {
 				d.lookAt(v.record.nothing.Add(DeleteAfter))

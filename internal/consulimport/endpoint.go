@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"fairway.dev/fairway/internal/service"
@@ -49,12 +50,13 @@ type picture struct {
 
 // draw makes the picture of an answer for a claim.
 func draw(c claim, answer Answer, cluster string) *picture {
+	n := len(answer.Instances)
 	p := &picture{
-		wanted: map[place]Endpoint{}, ports: map[string][]Port{}, shown: map[socket]string{},
+		wanted: make(map[place]Endpoint, n), ports: map[string][]Port{}, shown: make(map[socket]string, n),
 		known: map[string]bool{}, numbers: map[string]map[uint16]int{},
 	}
 	weights := map[service.Weights]bool{}
-	for _, in := range slices.SortedFunc(slices.Values(answer.Instances), compareInstances) {
+	for _, in := range inOrder(answer.Instances) {
 		why := c.leavesOut(in, cluster)
 		if why == "" {
 			p.selected++
@@ -83,7 +85,7 @@ const ownInstance = "was published from this cluster"
 
 // leavesOut says why an instance is not meant by an import, and is empty if it
 // is.
-func (c claim) leavesOut(in Instance, cluster string) string {
+func (c claim) leavesOut(in *Instance, cluster string) string {
 	switch {
 	case in.Cluster == cluster && cluster != "" && !c.in.IncludeOwn:
 		return ownInstance
@@ -95,7 +97,7 @@ func (c claim) leavesOut(in Instance, cluster string) string {
 
 // add notes where an instance is reached, and makes endpoints of it unless it
 // is left out.
-func (p *picture) add(c claim, in Instance, leftOut string) {
+func (p *picture) add(c claim, in *Instance, leftOut string) {
 	addresses := addressesOf(in, c.origin.Where)
 	if len(addresses) == 0 && leftOut == "" {
 		p.unusable++
@@ -148,16 +150,14 @@ func (p *picture) notes(kind Type) []string {
 }
 
 // show notes where an instance is reached, whether or not it is an endpoint.
-func (p *picture) show(in Instance, address socket, ports []Port, why string) {
-	numbers := []uint16{address.Port(), in.Port}
+func (p *picture) show(in *Instance, address socket, ports []Port, why string) {
+	p.shown[address] = why
+	p.shown[netip.AddrPortFrom(address.Addr(), in.Port)] = why
 	for _, number := range in.Ports {
-		numbers = append(numbers, number)
+		p.shown[netip.AddrPortFrom(address.Addr(), number)] = why
 	}
 	for _, port := range ports {
-		numbers = append(numbers, port.Port)
-	}
-	for _, number := range numbers {
-		p.shown[netip.AddrPortFrom(address.Addr(), number)] = why
+		p.shown[netip.AddrPortFrom(address.Addr(), port.Port)] = why
 	}
 }
 
@@ -181,7 +181,7 @@ func (p *picture) want(address netip.Addr, ports []Port, state State, zone strin
 
 // portsAt are the ports of an instance that an import asks for, as they are at
 // one of its addresses.
-func (c claim) portsAt(in Instance, main uint16) []Port {
+func (c claim) portsAt(in *Instance, main uint16) []Port {
 	var ports []Port
 	for _, want := range c.in.ports() {
 		number := cmp.Or(main, want.Port)
@@ -210,7 +210,7 @@ func (in *Import) ports() []ImportPort {
 // addressesOf are an instance's addresses, one of each family at most. That of
 // the other family is the one that Consul would give to clients of the same
 // datacenter, or of another.
-func addressesOf(in Instance, where Where) []socket {
+func addressesOf(in *Instance, where Where) []socket {
 	v4, v6 := service.TaggedLANIPv4, service.TaggedLANIPv6
 	if where.Datacenter != "" {
 		v4, v6 = service.TaggedWANIPv4, service.TaggedWANIPv6
@@ -241,11 +241,16 @@ func familyOf(a netip.Addr) Family {
 
 // portsKey is the same for the same ports in the same order.
 func portsKey(ports []Port) string {
-	var key []string
+	var key []byte
 	for _, p := range ports {
-		key = append(key, fmt.Sprintf("%s/%05d/%s", p.Name, p.Port, p.Protocol))
+		key = append(key, p.Name...)
+		key = append(key, '/')
+		key = strconv.AppendUint(key, uint64(p.Port), 10)
+		key = append(key, '/')
+		key = append(key, p.Protocol...)
+		key = append(key, ',')
 	}
-	return strings.Join(key, ",")
+	return string(key)
 }
 
 // servicePorts are the ports of the Service. The number that clients use stays
@@ -285,6 +290,14 @@ func hasAll(have, want []string) bool {
 	return !slices.ContainsFunc(want, func(tag string) bool { return !slices.Contains(have, tag) })
 }
 
-func compareInstances(a, b Instance) int {
-	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID))
+// inOrder are instances by node and ID, in whatever order Consul lists them.
+func inOrder(instances []Instance) []*Instance {
+	sorted := make([]*Instance, len(instances))
+	for i := range instances {
+		sorted[i] = &instances[i]
+	}
+	slices.SortFunc(sorted, func(a, b *Instance) int {
+		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.ID, b.ID))
+	})
+	return sorted
 }

@@ -18,7 +18,7 @@ type record struct {
 	index   uint64    // Consul's, the highest that was seen since it last began anew
 	reset   time.Time // since when the index is lower than it was; zero if it is not
 	unknown time.Time // since when Consul's answer is of no use; zero if it is of use
-	absent  Read      // the first of the answers without any instance; zero if the last had one
+	absent  time.Time // when the first of the answers without any instance was there; zero if the last had one
 	nothing time.Time // since when it is proven that no instance is meant; zero if one is
 	held    time.Time // since when something is held; zero if nothing is
 }
@@ -35,7 +35,7 @@ func (w *world) recall(m Memory, c claim) (record, string) {
 		if r.unknown.IsZero() {
 			r.unknown = w.Now
 		}
-		r.absent, r.nothing = Read{}, time.Time{} // what was not seen in one go begins anew
+		r.absent, r.nothing = time.Time{}, time.Time{} // what was not seen in one go begins anew
 		return r, why
 	}
 	r.unknown = time.Time{}
@@ -45,9 +45,9 @@ func (w *world) recall(m Memory, c claim) (record, string) {
 	}
 	switch {
 	case len(answer.Instances) > 0:
-		r.absent = Read{}
-	case r.absent.Asked.IsZero():
-		r.absent = answer.Read
+		r.absent = time.Time{}
+	case r.absent.IsZero():
+		r.absent = w.Now
 	}
 	return r, ""
 }
@@ -66,10 +66,10 @@ func (w *world) mark(c claim) uint64 {
 	return mark
 }
 
-// confirmed tells whether a second answer has said, long enough after the
-// first, that Consul has nothing of the service.
+// confirmed tells whether a second answer has said, asked for long enough after
+// the first was there, that Consul has nothing of the service.
 func (r record) confirmed(answer Answer) bool {
-	return !r.absent.Asked.IsZero() && !answer.Asked.Before(r.absent.Asked.Add(ConfirmAfter))
+	return !r.absent.IsZero() && !answer.Asked.Before(r.absent.Add(ConfirmAfter))
 }
 
 // wentBack says that Consul's index has gone back. It does not name the new one,

@@ -49,8 +49,9 @@ func (v *verdict) shapes(w *world, exists bool) []*shape {
 func (v *verdict) remain(s Slice, placed map[place]bool) *shape {
 	to := &shape{want: s, before: s, exists: true}
 	to.want.Endpoints = nil
+	group := s.group()
 	for _, e := range s.Endpoints {
-		where := place{s.group(), e.Address}
+		where := place{group, e.Address}
 		want, wanted := Endpoint{}, false
 		if v.kind != ExternalName && s.Origin == v.origin {
 			want, wanted = v.picture.wanted[where]

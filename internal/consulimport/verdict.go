@@ -23,8 +23,8 @@ type verdict struct {
 	kept   map[at]bool
 	held   string // why some are kept; empty if none is
 	reason string // the same in one word
-	// loses is true if no ready endpoint remains of those that there are, or
-	// would but for what is held.
+	// loses is true if there are endpoints and none remains, or would but for
+	// what is held.
 	loses bool
 }
 
@@ -65,7 +65,7 @@ func (w *world) leftOver(ref Ref, in *Import) *verdict {
 			v.leaves[at{s.Ref.Name, e.Address}] = notNamed
 		}
 	}
-	v.loses = v.ready() > 0
+	v.loses = v.endpoints() > 0
 	return v
 }
 
@@ -76,43 +76,42 @@ func (w *world) allowed(in *Import) bool { return w.Now.Before(in.AllowedUntil) 
 
 // compare sorts out what becomes of the endpoints that there are.
 func (v *verdict) compare(allowed bool) {
-	empty := len(v.answer.Instances) == 0
-	remains := 0
-	for _, e := range v.picture.wanted {
-		if e.State == Ready && v.kind != ExternalName {
-			remains++
-		}
-	}
 	for _, s := range v.slices {
+		group := s.group()
 		for _, e := range s.Endpoints {
-			where := at{s.Ref.Name, e.Address}
-			why, shown := v.shows(s, e.Address)
-			_, wanted := v.picture.wanted[place{s.group(), e.Address}]
-			switch {
-			case wanted && v.kind != ExternalName:
-			case shown && why != "":
-				v.leaves[where] = "it " + why
-			case shown:
-				v.leaves[where] = "its ports have changed"
-			case allowed:
-				v.leaves[where] = "Consul does not have it, and its removal was allowed"
-			case !v.record.reset.IsZero():
-				v.hold(where, ReasonIndexWentBack, v.record.wentBack())
-			case empty && !v.record.confirmed(v.answer):
-				v.hold(where, ReasonNotConfirmed, fmt.Sprintf("Consul has nothing of the service; it is asked again %s later", ConfirmAfter))
-			default:
-				v.leaves[where] = "Consul does not have it any more"
+			if _, wanted := v.picture.wanted[place{group, e.Address}]; !wanted || v.kind == ExternalName {
+				v.part(at{s.Ref.Name, e.Address}, s, allowed)
 			}
 		}
 	}
-	if v.kind == ExternalName && v.existing != nil && !allowed && !v.record.reset.IsZero() && !v.picture.known[v.existing.ExternalName] {
+	wentBack := !v.record.reset.IsZero()
+	if v.kind == ExternalName && v.existing != nil && wentBack && !allowed && !v.picture.known[v.existing.ExternalName] {
 		v.hold(at{}, ReasonIndexWentBack, v.record.wentBack())
 	}
-	v.loses = remains == 0 && v.ready() > 0
-	if !v.record.reset.IsZero() && len(v.kept) == 0 {
+	v.loses = len(v.picture.wanted) == 0 && v.endpoints() > 0
+	if wentBack && len(v.kept) == 0 {
 		v.record.reset, v.record.index = time.Time{}, v.answer.Index
 	}
 	v.record.index = max(v.record.index, v.answer.Index)
+}
+
+// part decides whether an endpoint that is not wanted leaves, or is held.
+func (v *verdict) part(where at, s Slice, allowed bool) {
+	why, shown := v.shows(s, where.address)
+	switch {
+	case shown && why != "":
+		v.leaves[where] = "it " + why
+	case shown:
+		v.leaves[where] = "its ports have changed"
+	case allowed:
+		v.leaves[where] = "Consul does not have it, and its removal was allowed"
+	case !v.record.reset.IsZero():
+		v.hold(where, ReasonIndexWentBack, v.record.wentBack())
+	case len(v.answer.Instances) == 0 && !v.record.confirmed(v.answer):
+		v.hold(where, ReasonNotConfirmed, fmt.Sprintf("Consul has nothing of the service; it is asked again %s later", ConfirmAfter))
+	default:
+		v.leaves[where] = "Consul does not have it any more"
+	}
 }
 
 // hold keeps an endpoint. All that are held in one Service are so for the same
