@@ -77,7 +77,7 @@ func (w *world) drawAnswers(t *rapid.T, index uint64) {
 	}
 }
 
-// Whatever there was, in a few passes there is what Consul has and what is
+// Whatever there was, in one pass there is what Consul has and what is
 // asked for, once everything is proven and allowed; and then nothing is written.
 func TestI6AnyWorldComesToRest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
