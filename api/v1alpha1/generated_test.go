@@ -86,13 +86,13 @@ func sameFields(t *testing.T, path string, have schema, of reflect.Type) {
 		return
 	}
 	var names, required []string
-	for i := range of.NumField() {
-		name, options, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+	for field := range of.Fields() {
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		names = append(names, name)
 		if !strings.Contains(options, "omit") {
 			required = append(required, name)
 		}
-		sameFields(t, path+"."+name, have.Properties[name], of.Field(i).Type)
+		sameFields(t, path+"."+name, have.Properties[name], field.Type)
 	}
 	slices.Sort(names)
 	slices.Sort(required)
@@ -162,9 +162,9 @@ func fill(v reflect.Value) {
 		if v.Type() == reflect.TypeFor[metav1.Time]() {
 			return
 		}
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fill(v.Field(i))
+		for _, field := range v.Fields() {
+			if field.CanSet() {
+				fill(field)
 			}
 		}
 	case reflect.Slice:

@@ -64,7 +64,15 @@ func TestI2StatusWaitsForTheFirstAnswer(t *testing.T) {
 	if plan := w.pass(t); len(plan.Ops) > 0 || !plan.Statuses[0].Pending {
 		t.Errorf("ops %v, pending %v", plan.Ops, plan.Statuses[0].Pending)
 	}
-	w = one(t)
+	w = newWorld(pattern("w.*"))
+	if plan := w.pass(t); !plan.Statuses[0].Pending {
+		t.Error("not pending although the services are not known")
+	}
+	w.lists("web")
+	if plan := w.pass(t); !plan.Statuses[0].Pending {
+		t.Error("not pending although nothing is known of a service")
+	}
+	w.says("web", 10, inst(1))
 	if plan := w.pass(t); plan.Statuses[0].Pending {
 		t.Error("pending although all is known")
 	}
@@ -183,6 +191,17 @@ func TestI1UnknownBetweenTwoAnswers(t *testing.T) {
 	w.expect(t, "web", all)
 }
 
+// After a wipe only what is missing is held. What a person has changed is not.
+func TestEditsAreCarriedOutAfterAWipe(t *testing.T) {
+	w := one(t)
+	w.says("web", 5, inst(1), inst(2))
+	w.rest(t)
+	w.expect(t, "web", all)
+	w.in.Imports[0].Ports = []consulimport.ImportPort{{Name: "http"}}
+	w.rest(t)
+	w.expect(t, "web", "10.0.0.1=http:8080 10.0.0.2=http:8080 10.0.0.3=8080")
+}
+
 // A person can let go what is held.
 func TestAPersonLetsGo(t *testing.T) {
 	w := one(t)
@@ -251,7 +270,7 @@ func TestI1AListOfNamesTakesNothingAway(t *testing.T) {
 	w.lists("web", "www", "db", "consul")
 	w.says("web", 10, inst(1))
 	w.says("www", 10, inst(2))
-	plan := w.rest(t)
+	w.rest(t)
 	for _, listing := range []consulimport.Listing{
 		{},
 		{Read: consulimport.Read{Problem: "500"}},
@@ -260,7 +279,7 @@ func TestI1AListOfNamesTakesNothingAway(t *testing.T) {
 	} {
 		w.in.Listings[consulimport.Where{}] = listing
 		w.memory = consulimport.Memory{}
-		plan = w.rest(t)
+		plan := w.rest(t)
 		if len(plan.Answers) != 2 || w.has("web") != "10.0.0.1=8080" || w.has("www") != "10.0.0.2=8080" || len(w.services) != 2 {
 			t.Errorf("listing %+v: asks for %v, has %q and %q", listing, plan.Answers, w.has("web"), w.has("www"))
 		}

@@ -129,6 +129,18 @@ func TestBreakerCountsAllLosses(t *testing.T) {
 			t.Errorf("%d have endpoints", w.live())
 		}
 	})
+	t.Run("one is asked about again meanwhile", func(t *testing.T) {
+		w := fleet(t, 4)
+		w.says("s0", 101)
+		w.rest(t)
+		w.sleep(consulimport.ConfirmAfter)
+		w.says("s0", 101)
+		w.die(1, 2)
+		w.rest(t)
+		if w.live() != 4 {
+			t.Errorf("%d have endpoints", w.live())
+		}
+	})
 	t.Run("a spare one is no loss", func(t *testing.T) {
 		w := fleet(t, 4)
 		for i := range 4 {

@@ -47,8 +47,8 @@ func newWorld(in Input) *world {
 			w.slices[ref] = append(w.slices[ref], s)
 		}
 	}
-	for _, slices_ := range w.slices {
-		slices.SortFunc(slices_, func(a, b Slice) int { return a.Ref.compare(b.Ref) })
+	for _, ours := range w.slices {
+		slices.SortFunc(ours, func(a, b Slice) int { return a.Ref.compare(b.Ref) })
 	}
 	return w
 }
@@ -91,7 +91,7 @@ func (w *world) origins(in *Import) ([]Origin, error) {
 		}
 	}
 	note := func(o Object) {
-		if w.owner(o) == in && o.Origin.Where == in.Where {
+		if w.owner(o) == in { // from wherever: it stays until the new source is known
 			found[o.Origin.Name] = true
 		}
 	}
@@ -137,7 +137,7 @@ func (w *world) claims() (granted map[Ref]claim, denied map[Ref][]NotImported) {
 	for _, ref := range slices.SortedFunc(maps.Keys(byName), Ref.compare) {
 		claims := byName[ref]
 		existing, exists := w.services[ref]
-		why := ""
+		var why string
 		switch {
 		case exists && existing.Import == "":
 			why = fmt.Sprintf("there is a Service %q that is not Fairway's", ref.Name)

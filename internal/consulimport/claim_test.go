@@ -88,6 +88,28 @@ func TestAnotherSource(t *testing.T) {
 	}
 }
 
+// It is the same with a pattern, whose services are not known yet there.
+func TestAnotherSourceOfAPattern(t *testing.T) {
+	dc2 := consulimport.Where{Datacenter: "dc2"}
+	other := with(pattern(".*"), func(in *consulimport.Import) { in.Ref.Name, in.Template = "other", "other-{service}" })
+	w := newWorld(pattern("w.*"), other)
+	w.lists("web", "db")
+	w.says("web", 100, inst(1))
+	w.says("db", 100, inst(2))
+	w.rest(t)
+	w.in.Imports[0].Where = dc2
+	plan := w.rest(t)
+	w.expect(t, "web", "10.0.0.1=8080")
+	want := []consulimport.Origin{{Name: "db"}, {Name: "web"}, {Where: dc2, Name: "web"}}
+	if diff := cmp.Diff(want, plan.Answers); diff != "" {
+		t.Errorf("asks for (-want +got):\n%s", diff)
+	}
+	w.in.Imports[0].Pattern = ".*" // what the other has imported is none of its business
+	if plan = w.rest(t); len(plan.Answers) != 3 {
+		t.Errorf("asks for %v", plan.Answers)
+	}
+}
+
 // Two imports with the same name for a Service do not fight either.
 func TestTwoImportsOfOneName(t *testing.T) {
 	second := names("web")

@@ -48,6 +48,9 @@ func TestEndpoints(t *testing.T) {
 		{"twice the same, one passes", names("web"),
 			[]consulimport.Instance{inst(1, health(service.Warning)), inst(1), inst(1, health(service.Warning))}, "10.0.0.1=8080", ""},
 		{"both families", names("web"), []consulimport.Instance{inst(1, dual)}, "10.0.0.1=8080 fd00::7=9090", ""},
+		{"a tagged address without a port", names("web"), []consulimport.Instance{inst(1, func(in *consulimport.Instance) {
+			in.Tagged = map[string]netip.AddrPort{service.TaggedLANIPv6: netip.AddrPortFrom(netip.MustParseAddr("fd00::7"), 0)}
+		})}, "10.0.0.1=8080 fd00::7=8080", ""},
 		{"both families of another datacenter", with(names("web"), func(in *consulimport.Import) { in.Where.Datacenter = "dc2" }),
 			[]consulimport.Instance{inst(1, dual)}, "10.0.0.1=8080 2001:db8::7=9091", ""},
 		{"an address no endpoint can have", names("web"), []consulimport.Instance{inst(1), inst(2, at("127.0.0.1")), inst(3, at("fe80::1%eth0")), inst(4, at("::"))},

@@ -60,7 +60,7 @@ func (v *verdict) remain(s Slice, placed map[place]bool) *shape {
 		case placed[where]:
 			to.removed = append(to.removed, e.Address.String()+" is in another slice")
 			continue
-		case kept && !wanted:
+		case kept:
 			want = e
 		case !wanted:
 			to.removed = append(to.removed, e.Address.String()+": "+v.leaves[at{s.Ref.Name, e.Address}])
