@@ -147,6 +147,21 @@ func TestI1RemovalNeedsProof(t *testing.T) {
 	}
 }
 
+// Each time that Consul is unknown is one of its own.
+func TestI7UnknownSaysSinceWhen(t *testing.T) {
+	w := one(t)
+	for range 2 {
+		delete(w.in.Answers, consulimport.Origin{Name: "web"})
+		plan := w.rest(t)
+		if len(plan.Held) != 1 || plan.Held[0].Since != w.in.Now {
+			t.Errorf("held %+v, want it since %s", plan.Held, w.in.Now)
+		}
+		w.says("web", 101, inst(1), inst(2), inst(3))
+		w.rest(t)
+		w.sleep(time.Minute)
+	}
+}
+
 // A second answer is asked for, and only one that was asked for later counts.
 func TestI1NothingIsAskedAgain(t *testing.T) {
 	w := one(t)
@@ -261,6 +276,31 @@ func TestAServiceOutlivesItsInstances(t *testing.T) {
 		if w.rest(t); len(w.services) != 1 || w.has("web") == "" {
 			t.Errorf("it does not come back: %q", w.has("web"))
 		}
+	}
+}
+
+// What may have been there meanwhile does not count as gone.
+func TestAServiceIsDeletedAfterOneStretch(t *testing.T) {
+	w := one(t)
+	gone := func() {
+		w.says("web", 101)
+		w.rest(t)
+		w.sleep(consulimport.ConfirmAfter)
+		w.says("web", 101)
+		w.rest(t)
+	}
+	gone()
+	w.expect(t, "web", "")
+	w.sleep(consulimport.DeleteAfter - time.Second)
+	w.in.Answers[consulimport.Origin{Name: "web"}] = consulimport.Answer{Read: consulimport.Read{Problem: "no leader"}}
+	w.rest(t)
+	gone()
+	if len(w.services) != 1 {
+		t.Error("the Service is gone")
+	}
+	w.sleep(consulimport.DeleteAfter)
+	if w.rest(t); len(w.services) != 0 {
+		t.Error("the Service is still there")
 	}
 }
 

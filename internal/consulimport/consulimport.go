@@ -280,7 +280,7 @@ type Endpoint struct {
 
 // Input is everything Decide looks at.
 type Input struct {
-	Cluster string // own cluster id
+	Cluster string // own cluster id, not empty
 	Now     time.Time
 	// Imports are those that are there and not being deleted. The objects of one
 	// that is missing are left alone: Kubernetes removes them with their owner.

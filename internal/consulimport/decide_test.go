@@ -66,6 +66,8 @@ func TestEndpoints(t *testing.T) {
 			[]consulimport.Instance{inst(1, named("metrics", 9100)), inst(2)}, "10.0.0.1=http:8080,m:9100 10.0.0.2=http:8080", ""},
 		{"tags", with(names("web"), func(in *consulimport.Import) { in.Tags = []string{"a", "b"} }),
 			[]consulimport.Instance{inst(1, tags("b", "a")), inst(2, tags("a"))}, "10.0.0.1=8080", ""},
+		{"what is left out may have no address", with(names("web"), func(in *consulimport.Import) { in.Tags = []string{"a"} }),
+			[]consulimport.Instance{inst(1, tags("a")), inst(2, at("127.0.0.1"))}, "10.0.0.1=8080", ""},
 		{"weights", names("web"), []consulimport.Instance{inst(1), inst(2, func(in *consulimport.Instance) { in.Weights.Passing = 9 })},
 			"10.0.0.1=8080 10.0.0.2=8080", "the instances' weights differ; Kubernetes gives all the same share"},
 		{"published from here", names("web"), []consulimport.Instance{inst(1), inst(2, from(cluster))}, "10.0.0.1=8080",

@@ -87,7 +87,7 @@ const ownInstance = "was published from this cluster"
 // is.
 func (c claim) leavesOut(in *Instance, cluster string) string {
 	switch {
-	case in.Cluster == cluster && cluster != "" && !c.in.IncludeOwn:
+	case in.Cluster == cluster && !c.in.IncludeOwn:
 		return ownInstance
 	case !hasAll(in.Tags, c.in.Tags):
 		return "does not have the tags"
