@@ -353,4 +353,7 @@ func TestI1AMissingImportTakesNothingAway(t *testing.T) {
 	if got := condition(plan, consulimport.ConditionReady); got != "False InvalidSpec" {
 		t.Errorf("Ready is %s", got)
 	}
+	if got := plan.Statuses[0]; got.Services != 1 || got.Endpoints != 3 {
+		t.Errorf("status: %+v", got)
+	}
 }

@@ -1,7 +1,9 @@
 package consulimport_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,7 +78,11 @@ func TestAnotherSource(t *testing.T) {
 	w.rest(t)
 	w.expect(t, "web", all) // of the other datacenter nothing is known yet
 	w.answer(consulimport.Origin{Where: consulimport.Where{Datacenter: "dc2"}, Name: "web"}, 7, inst(1), inst(4))
-	plan := w.rest(t)
+	plan := w.pass(t)
+	if len(plan.Ops) != 2 || strings.Contains(fmt.Sprint(plan.Ops), "10.0.0.1:") {
+		t.Errorf("what stays is taken out, too: %v", plan.Ops)
+	}
+	plan = w.rest(t)
 	w.expect(t, "web", "10.0.0.1=8080 10.0.0.4=8080")
 	if got := condition(plan, consulimport.ConditionRemovalsHeld); got != "False NothingHeld" {
 		t.Errorf("RemovalsHeld is %s", got)

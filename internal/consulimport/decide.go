@@ -18,7 +18,8 @@ func Decide(in Input, memory Memory) (Plan, Memory) {
 	for _, ref := range slices.SortedFunc(maps.Keys(granted), Ref.compare) {
 		verdicts = append(verdicts, w.judge(memory, granted[ref]))
 	}
-	verdicts = append(verdicts, w.leftOvers(granted)...)
+	unclaimed, untouched := w.leftOvers(granted)
+	verdicts = append(verdicts, unclaimed...)
 	next := Memory{records: map[Ref]record{}, breaker: memory.breaker.restrain(w, verdicts)}
 
 	d := decision{world: w, denied: denied, imported: map[Ref][]Imported{}, verdicts: map[Ref][]*verdict{}}
@@ -35,35 +36,36 @@ func Decide(in Input, memory Memory) (Plan, Memory) {
 		d.verdicts[v.in.Ref] = append(d.verdicts[v.in.Ref], v)
 		d.carryOut(v)
 	}
+	for _, v := range untouched {
+		d.report(v, v.ready(), "")
+	}
 	d.finish(next)
 	return d.plan, next
 }
 
-// leftOvers are what is ours, and what no import claims any more that is there
-// and understood.
-func (w *world) leftOvers(granted map[Ref]claim) []*verdict {
+// leftOvers are what is ours and what no import claims. If its import is not
+// valid that says nothing, and it is not touched. If its import is not there it
+// is not even looked at.
+func (w *world) leftOvers(granted map[Ref]claim) (unclaimed, untouched []*verdict) {
 	owners := map[Ref]*Import{}
-	note := func(ref Ref, o Object) {
-		if in := w.owner(o); in != nil && w.invalid[in.Ref] == "" {
-			owners[ref] = in
-		}
-	}
-	for _, ref := range slices.SortedFunc(maps.Keys(w.slices), Ref.compare) {
-		for _, s := range w.slices[ref] {
-			note(ref, s.Object)
-		}
+	for ref, ours := range w.slices {
+		owners[ref] = w.owner(ours[0].Object)
 	}
 	for ref, s := range w.services {
-		delete(owners, ref)
-		note(ref, s.Object)
+		owners[ref] = w.owner(s.Object)
 	}
-	var verdicts []*verdict
 	for _, ref := range slices.SortedFunc(maps.Keys(owners), Ref.compare) {
-		if _, claimed := granted[ref]; !claimed {
-			verdicts = append(verdicts, w.leftOver(ref, owners[ref]))
+		in := owners[ref]
+		if _, claimed := granted[ref]; claimed || in == nil {
+			continue
+		}
+		if v := w.leftOver(ref, in); w.invalid[in.Ref] == "" {
+			unclaimed = append(unclaimed, v)
+		} else if v.existing != nil {
+			untouched = append(untouched, v)
 		}
 	}
-	return verdicts
+	return unclaimed, untouched
 }
 
 // decision is one run of Decide.
@@ -97,7 +99,7 @@ func (d *decision) carryOut(v *verdict) {
 	switch {
 	case v.unknown != "":
 		if v.existing == nil {
-			d.deny(v, ReasonSourceUnknown, v.unknown)
+			d.deny(v, NotImported{v.origin.Name, ReasonSourceUnknown, v.unknown})
 			return
 		}
 		d.plan.Held = append(d.plan.Held, Held{
@@ -118,7 +120,7 @@ func (d *decision) remove(v *verdict) {
 	reason := notNamed
 	if !v.leftOver {
 		reason = "Consul has had nothing of the service for " + DeleteAfter.String()
-		d.deny(v, ReasonNotInConsul, "Consul has nothing of the service")
+		d.deny(v, v.impossible())
 	}
 	if v.existing != nil && !v.in.Retain {
 		d.op(deleting, Op{Verb: Delete, Service: v.existing, Reason: reason})
@@ -134,7 +136,7 @@ func (d *decision) remove(v *verdict) {
 func (d *decision) bringAbout(v *verdict) {
 	want, problem := v.service()
 	if problem != nil {
-		d.denied[v.in.Ref] = append(d.denied[v.in.Ref], *problem)
+		d.deny(v, *problem)
 	} else if reasons := v.outdated(want); v.existing == nil {
 		want.Mark = v.mark()
 		d.op(creating, Op{Verb: Create, Service: &want, Reason: "Consul has the service"})

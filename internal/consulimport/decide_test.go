@@ -174,7 +174,7 @@ func TestTypeOfAServiceStays(t *testing.T) {
 func TestHostNames(t *testing.T) {
 	w := newWorld(with(names("db"), func(in *consulimport.Import) { in.Type = consulimport.ExternalName }))
 	name := func() string { return w.services[ref("db")].ExternalName }
-	w.says("db", 10, inst(1, host("b.example.com")))
+	w.says("db", 10, inst(1, host("B.example.com.")))
 	w.rest(t)
 	if name() != "b.example.com" {
 		t.Fatalf("host name %q", name())

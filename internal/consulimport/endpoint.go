@@ -69,10 +69,11 @@ func draw(c claim, answer Answer, cluster string) *picture {
 			p.add(c, in, why)
 			continue
 		}
-		p.known[in.Host] = true
+		host := strings.ToLower(strings.TrimSuffix(in.Host, ".")) // the form that Kubernetes takes
+		p.known[host] = true
 		if why == "" && in.Health == service.Passing {
 			p.named++
-			p.hosts = append(p.hosts, in.Host)
+			p.hosts = append(p.hosts, host)
 		}
 	}
 	slices.Sort(p.hosts)

@@ -9,8 +9,8 @@ import (
 // service is the Service as it should be, or why there can be none yet.
 func (v *verdict) service() (Service, *NotImported) {
 	if v.existing == nil {
-		if reason, message := v.impossible(); reason != "" {
-			return Service{}, &NotImported{v.origin.Name, reason, message}
+		if problem := v.impossible(); problem.Reason != "" {
+			return Service{}, &problem
 		}
 		want := Service{Object: v.object(Object{Ref: v.ref}), Type: v.kind, Labels: v.in.Labels, Annotations: v.in.Annotations}
 		if v.kind == ExternalName {
@@ -31,24 +31,25 @@ func (v *verdict) service() (Service, *NotImported) {
 	return want, nil
 }
 
-// impossible says why no Service can be made of what Consul has.
-func (v *verdict) impossible() (reason, message string) {
+// impossible says why no Service can be made of what Consul has. It has no
+// reason if one can.
+func (v *verdict) impossible() NotImported {
+	no := func(reason, message string) NotImported { return NotImported{v.origin.Name, reason, message} }
 	switch {
 	case len(v.answer.Instances) == 0:
-		return ReasonNotInConsul, "Consul has nothing of the service"
+		return no(ReasonNotInConsul, "Consul has nothing of the service")
 	case v.picture.own > 0 && v.picture.selected == 0:
-		return ReasonOwn, "all instances were published from this cluster; source.includeOwn imports them"
+		return no(ReasonOwn, "all instances were published from this cluster; source.includeOwn imports them")
 	case v.picture.selected == 0:
-		return ReasonNothingSelected, "no instance has the tags"
+		return no(ReasonNothingSelected, "no instance has the tags")
 	case v.kind == ExternalName && len(v.picture.hosts) == 0:
-		return ReasonNoHostName, "no passing instance is registered by host name"
-	case v.kind != ExternalName && len(v.picture.servicePorts(v.claim, nil)) == 0:
-		if v.picture.portless == 0 {
-			return ReasonNoAddress, "no instance has an address that an endpoint can have"
-		}
-		return ReasonNoPort, "no instance has the port: give target.ports a number"
+		return no(ReasonNoHostName, "no passing instance is registered by host name")
+	case v.kind == ExternalName || len(v.picture.servicePorts(v.claim, nil)) > 0:
+		return NotImported{}
+	case v.picture.portless > 0:
+		return no(ReasonNoPort, "no instance has the port: give target.ports a number")
 	}
-	return "", ""
+	return no(ReasonNoAddress, "no instance has an address that an endpoint can have")
 }
 
 // hostName is the one that an existing Service leads to. It changes only if

@@ -52,17 +52,14 @@ func (v *verdict) remain(s Slice, placed map[place]bool) *shape {
 	group := s.group()
 	for _, e := range s.Endpoints {
 		where := place{group, e.Address}
-		want, wanted := Endpoint{}, false
-		if v.kind != ExternalName && s.Origin == v.origin {
-			want, wanted = v.picture.wanted[where]
-		}
+		want, wanted := v.picture.wanted[where]
 		switch kept := v.kept[at{s.Ref.Name, e.Address}]; {
 		case placed[where]:
 			to.removed = append(to.removed, e.Address.String()+" is in another slice")
 			continue
 		case kept:
 			want = e
-		case !wanted:
+		case !wanted || v.kind == ExternalName:
 			to.removed = append(to.removed, e.Address.String()+": "+v.leaves[at{s.Ref.Name, e.Address}])
 			continue
 		case want != e:

@@ -89,8 +89,8 @@ type NotImported struct {
 	Message string
 }
 
-func (d *decision) deny(v *verdict, reason, message string) {
-	d.denied[v.in.Ref] = append(d.denied[v.in.Ref], NotImported{v.origin.Name, reason, message})
+func (d *decision) deny(v *verdict, problem NotImported) {
+	d.denied[v.in.Ref] = append(d.denied[v.in.Ref], problem)
 }
 
 func (d *decision) report(v *verdict, ready int, message string) {
@@ -101,7 +101,7 @@ func (d *decision) report(v *verdict, ready int, message string) {
 func (d *decision) reportImported(v *verdict, ready int) {
 	refused := d.Refused[v.ref]
 	if refused != "" && v.existing == nil {
-		d.deny(v, ReasonWriteRefused, refused)
+		d.deny(v, NotImported{v.origin.Name, ReasonWriteRefused, refused})
 		return
 	}
 	var messages []string
