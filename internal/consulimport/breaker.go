@@ -50,7 +50,11 @@ func (b breaker) restrain(w *world, verdicts []*verdict) breaker {
 		if v.endpoints() > 0 {
 			all[v.ref] = true
 		}
-		if _, passed := next.passed[v.ref]; v.loses && !passed && !w.allowed(v.in) {
+		switch _, passed := next.passed[v.ref]; {
+		case !v.loses || w.allowed(v.in):
+		case passed: // and has come back meanwhile, or is still to be written
+			next.passed[v.ref] = w.Now
+		default:
 			lost[v.ref] = true
 			doubted = append(doubted, v)
 		}

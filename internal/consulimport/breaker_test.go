@@ -2,9 +2,12 @@ package consulimport_test
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"fairway.dev/fairway/internal/consulimport"
 	"fairway.dev/fairway/internal/service"
@@ -206,4 +209,45 @@ func TestFrozenIsLetGo(t *testing.T) {
 	if plan = w.rest(t); w.live() != 5 || len(plan.Held) > 0 {
 		t.Errorf("%d have endpoints, held %+v", w.live(), plan.Held)
 	}
+}
+
+// However Services fail and recover, within a minute no more than the share of
+// them, or two, lose all they have.
+func TestI1BreakerBoundsLosses(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 8).Draw(t, "services")
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprint("s", i))
+		}
+		w := newWorld(names(all...))
+		for i, name := range all {
+			w.says(name, 100, inst(i))
+		}
+		w.rest(t)
+		lost := map[string]time.Time{}
+		for step := range rapid.IntRange(1, 25).Draw(t, "steps") {
+			i := rapid.IntRange(0, n-1).Draw(t, "service")
+			switch index := uint64(101 + step); rapid.IntRange(0, 3).Draw(t, "becomes") {
+			case 0:
+				w.says(all[i], index, inst(i))
+			case 1:
+				w.says(all[i], index)
+			default:
+				w.says(all[i], index, inst(i, health(service.Critical)))
+			}
+			before := w.snapshot()
+			w.pass(t)
+			for name, had := range before {
+				if had != "" && w.has(name) == "" {
+					lost[name] = w.in.Now
+				}
+			}
+			maps.DeleteFunc(lost, func(_ string, at time.Time) bool { return w.in.Now.Sub(at) >= time.Minute })
+			if len(lost) > max(2, n/2) {
+				t.Fatalf("%d of %d have lost all within a minute: %v", len(lost), n, lost)
+			}
+			w.sleep(time.Duration(rapid.IntRange(0, 30).Draw(t, "seconds")) * time.Second)
+		}
+	})
 }
