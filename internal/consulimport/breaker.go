@@ -77,7 +77,8 @@ func (b breaker) restrain(w *world, verdicts []*verdict) breaker {
 			continue
 		}
 		next.frozen[v.ref] = since
-		v.freeze(fmt.Sprintf("%d of the %d Services with endpoints would lose all of them at once", len(lost), len(all)))
+		v.freeze(fmt.Sprintf("%d of the %d Services with endpoints would lose all of them at once; they keep them "+
+			"until their instances pass again, it is no mass any more, or their removal is allowed", len(lost), len(all)))
 	}
 	return next
 }
