@@ -16,8 +16,8 @@
 //     must say the same [ConfirmAfter] later.
 //  4. Once the servers' index went back, what they know was wiped or restored:
 //     what an answer does not have then is held until it is seen again, or a
-//     person lets it go. What was written keeps the index with it, so that this
-//     is also noticed after a restart.
+//     person lets it go. What was written keeps the index with it, and then that
+//     it is held, so that neither is forgotten in a restart.
 //  5. If many Services would lose everything at once they are frozen; see the
 //     breaker in breaker.go.
 //  6. A Service outlives its instances by [DeleteAfter], or for good, because
@@ -29,6 +29,7 @@ package consulimport
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -43,6 +44,9 @@ const (
 	// DeleteAfter is how long Consul must have had nothing of a service before
 	// its Service is deleted.
 	DeleteAfter = 15 * time.Minute
+	// Before is a mark higher than any index: however far that has come since,
+	// what has the mark is from before it went back.
+	Before = math.MaxUint64
 	// maxEndpoints is how many endpoints a slice gets, as Kubernetes' own have.
 	maxEndpoints = 100
 )
@@ -214,7 +218,8 @@ type Object struct {
 	Import string
 	Owner  string // UID of the ConsulImport that owns it
 	Origin Origin
-	// Mark is Consul's index when the object was last written.
+	// Mark is Consul's index when the object was last written, or Before while it
+	// holds what Consul has not shown since its index went back.
 	Mark uint64
 	// Version is the object's as read, empty for a new one: a write must find
 	// what was decided about.

@@ -138,10 +138,10 @@ func (d *decision) bringAbout(v *verdict) {
 	if problem != nil {
 		d.deny(v, *problem)
 	} else if reasons := v.outdated(want); v.existing == nil {
-		want.Mark = v.mark()
+		want.Mark = v.mark(false)
 		d.op(creating, Op{Verb: Create, Service: &want, Reason: "Consul has the service"})
 	} else if len(reasons) > 0 {
-		want.Mark = v.mark()
+		want.Mark = v.mark(v.kept[at{}])
 		d.op(updating, Op{Verb: Update, Service: &want, Reason: strings.Join(reasons, "; ")})
 	}
 	ready := 0

@@ -1,9 +1,6 @@
 package consulimport
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Memory is what one pass must know of those before it. The zero value has seen
 // nothing; to lose it makes some waits begin anew, and nothing disappears.
@@ -72,9 +69,7 @@ func (r record) confirmed(answer Answer) bool {
 	return !r.absent.IsZero() && !answer.Asked.Before(r.absent.Add(ConfirmAfter))
 }
 
-// wentBack says that Consul's index has gone back. It does not name the new one,
-// which moves on.
-func (r record) wentBack() string {
-	return fmt.Sprintf("Consul's index is lower than %d, which was seen before: it was wiped, or restored from a backup; "+
-		"what it does not show since is kept until it is seen again or its removal is allowed", r.index)
-}
+// wentBack is why something is held. It names no index: that moves on, and after
+// a restart the one before is not known any more.
+const wentBack = "Consul's index is lower than it was: Consul was wiped, or restored from a backup; " +
+	"what it has not shown since is kept until it is seen again or its removal is allowed"

@@ -12,7 +12,7 @@ func (v *verdict) service() (Service, *NotImported) {
 		if problem := v.impossible(); problem.Reason != "" {
 			return Service{}, &problem
 		}
-		want := Service{Object: v.object(Object{Ref: v.ref}), Type: v.kind, Labels: v.in.Labels, Annotations: v.in.Annotations}
+		want := Service{Object: v.object(Object{Ref: v.ref}, false), Type: v.kind, Labels: v.in.Labels, Annotations: v.in.Annotations}
 		if v.kind == ExternalName {
 			want.ExternalName = v.picture.hosts[0]
 		} else {
@@ -21,7 +21,7 @@ func (v *verdict) service() (Service, *NotImported) {
 		return want, nil
 	}
 	want := *v.existing
-	want.Object = v.object(want.Object)
+	want.Object = v.object(want.Object, v.kept[at{}])
 	want.Labels, want.Annotations = v.in.Labels, v.in.Annotations
 	if v.kind == ExternalName {
 		want.ExternalName = v.hostName()

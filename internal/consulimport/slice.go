@@ -12,6 +12,7 @@ type shape struct {
 	want    Slice
 	exists  bool
 	before  Slice
+	holds   bool
 	added   []string
 	removed []string
 	changed []string
@@ -58,7 +59,7 @@ func (v *verdict) remain(s Slice, placed map[place]bool) *shape {
 			to.removed = append(to.removed, e.Address.String()+" is in another slice")
 			continue
 		case kept:
-			want = e
+			want, to.holds = e, true
 		case !wanted || v.kind == ExternalName:
 			to.removed = append(to.removed, e.Address.String()+": "+v.leaves[at{s.Ref.Name, e.Address}])
 			continue
@@ -117,7 +118,7 @@ func (s *shape) op(v *verdict) (Op, bool) {
 		before := s.before
 		return Op{Verb: Delete, Slice: &before, Reason: strings.Join(append(reasons, "no endpoint is left"), "; ")}, true
 	}
-	want.Object = v.object(want.Object)
+	want.Object = v.object(want.Object, s.holds)
 	want.Headless = v.kind == Headless
 	if s.exists {
 		reasons = append(reasons, differences(s.before.Object, want.Object)...)
@@ -128,7 +129,7 @@ func (s *shape) op(v *verdict) (Op, bool) {
 	if len(reasons) == 0 {
 		return Op{}, false
 	}
-	want.Mark = v.mark()
+	want.Mark = v.mark(s.holds)
 	if s.exists {
 		return Op{Verb: Update, Slice: &want, Reason: strings.Join(reasons, "; ")}, true
 	}
@@ -139,11 +140,12 @@ func (s *shape) op(v *verdict) (Op, bool) {
 // something away.
 func (s *shape) adds() bool { return len(s.added)+len(s.changed) > 0 }
 
-// object is what our objects of a verdict have in common.
-func (v *verdict) object(o Object) Object {
+// object is what our objects of a verdict have in common. A mark is kept unless
+// it says something else than what is so now.
+func (v *verdict) object(o Object, holds bool) Object {
 	o.Import, o.Owner, o.Origin = v.in.Ref.Name, v.in.UID, v.origin
-	if o.Mark > v.mark() {
-		o.Mark = v.mark()
+	if mark := v.mark(holds); mark == Before || o.Mark > mark {
+		o.Mark = mark
 	}
 	return o
 }
@@ -157,7 +159,9 @@ func differences(have, want Object) []string {
 	if have.Origin != want.Origin {
 		diff = append(diff, "it stands for service "+want.Origin.String())
 	}
-	if have.Mark > want.Mark {
+	if have.Mark != want.Mark && want.Mark == Before {
+		diff = append(diff, "it holds what is from before Consul's index went back")
+	} else if have.Mark > want.Mark {
 		diff = append(diff, fmt.Sprintf("Consul's index began anew: it is %d", want.Mark))
 	}
 	return diff

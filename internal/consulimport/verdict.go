@@ -84,12 +84,12 @@ func (v *verdict) compare(allowed bool) {
 			}
 		}
 	}
-	wentBack := !v.record.reset.IsZero()
-	if v.kind == ExternalName && v.existing != nil && wentBack && !allowed && !v.picture.known[v.existing.ExternalName] {
-		v.hold(at{}, ReasonIndexWentBack, v.record.wentBack())
+	anew := !v.record.reset.IsZero()
+	if v.kind == ExternalName && v.existing != nil && anew && !allowed && !v.picture.known[v.existing.ExternalName] {
+		v.hold(at{}, ReasonIndexWentBack, wentBack)
 	}
 	v.loses = len(v.picture.wanted) == 0 && v.endpoints() > 0
-	if wentBack && len(v.kept) == 0 {
+	if anew && len(v.kept) == 0 {
 		v.record.reset, v.record.index = time.Time{}, v.answer.Index
 	}
 	v.record.index = max(v.record.index, v.answer.Index)
@@ -106,7 +106,7 @@ func (v *verdict) part(where at, s Slice, allowed bool) {
 	case allowed:
 		v.leaves[where] = "Consul does not have it, and its removal was allowed"
 	case !v.record.reset.IsZero():
-		v.hold(where, ReasonIndexWentBack, v.record.wentBack())
+		v.hold(where, ReasonIndexWentBack, wentBack)
 	case len(v.answer.Instances) == 0 && !v.record.confirmed(v.answer):
 		v.hold(where, ReasonNotConfirmed, fmt.Sprintf("Consul has nothing of the service; it is asked again %s later", ConfirmAfter))
 	default:
@@ -175,11 +175,10 @@ func (v *verdict) gone(w *world) bool {
 	return v.leftOver || v.unknown == "" && !v.record.nothing.IsZero() && !w.Now.Before(v.record.nothing.Add(DeleteAfter))
 }
 
-// mark is the index with which an object is written: that of the answer, unless
-// something is kept that is known from before the index went back.
-func (v *verdict) mark() uint64 {
-	if !v.record.reset.IsZero() {
-		return v.record.index
+// mark is that of an object that is written, or holds something.
+func (v *verdict) mark(holds bool) uint64 {
+	if holds && !v.record.reset.IsZero() {
+		return Before
 	}
 	return v.answer.Index
 }
