@@ -121,6 +121,21 @@ func TestBreakerCountsAllLosses(t *testing.T) {
 			}
 		}
 	})
+	t.Run("one twice", func(t *testing.T) {
+		w := fleet(t, 3)
+		w.die(0)
+		w.rest(t)
+		w.says("s0", 102, inst(0))
+		w.rest(t)
+		for _, i := range []int{0, 1, 2} {
+			w.sleep(25 * time.Second)
+			w.says(fmt.Sprint("s", i), 103, inst(i, health(service.Critical)))
+			w.rest(t)
+		}
+		if w.live() != 1 {
+			t.Errorf("%d have endpoints", w.live())
+		}
+	})
 	t.Run("slowly", func(t *testing.T) {
 		w := fleet(t, 4)
 		for i := range 4 {
