@@ -50,8 +50,10 @@ fmt: ## Format all Go code
 	$(GO) tool -modfile=hack/tools/go.mod golangci-lint fmt
 
 .PHONY: generate
-generate: ## Write the Go code of the .proto files
+generate: ## Write what is made from the .proto files and from api/: Go code and CRDs
 	cd hack/protogen && $(GO) run .
+	$(GO) tool -modfile=hack/crdgen/go.mod controller-gen object crd paths=./api/... \
+		output:crd:dir=api/crds
 
 .PHONY: lint
 lint: ## Run the linters (the first run builds them: some minutes)

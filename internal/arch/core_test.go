@@ -22,12 +22,13 @@ var core = []string{
 	"internal/nodeview",
 	"internal/diagnosis",
 	"internal/nodelease",
+	"internal/consulimport",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this
 // short; other core packages come on top.
 var coreMayImport = []string{
-	"cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "net/netip", "regexp", "slices", "sort", "strconv",
+	"cmp", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits", "net/netip", "regexp", "slices", "sort", "strconv",
 	"strings", "time", "unicode", "unicode/utf8",
 }
 

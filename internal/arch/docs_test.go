@@ -152,6 +152,11 @@ func TestGateReasonsAreDocumented(t *testing.T) {
 	reasonsAreDocumented(t, "internal/drain/drain.go", "docs/drain.md")
 }
 
+// What a ConsulImport's status says is in the page about it.
+func TestImportReasonsAreDocumented(t *testing.T) {
+	reasonsAreDocumented(t, "internal/consulimport/status.go", "docs/import.md")
+}
+
 func reasonsAreDocumented(t *testing.T, source, name string, except ...string) {
 	t.Helper()
 	code := map[string]string{}
