@@ -182,11 +182,8 @@ func (d *decision) finish(in Input, plan registration.Plan) Plan {
 		}
 		ref := op.Instance.Endpoint
 		svc := Object{KindService, ref.Namespace, ref.Service}
-		answer := registration.Answer{Asked: in.Evidence.Confirmed[svc], Gone: op.Removal == registration.PodGone}
-		if result, ok := d.results[svc]; ok && result.Verdict != Unpublished {
-			answer.Declares = []string{result.Name}
-		}
-		answers[ref.String()] = answer
+		// An answer that says what the cluster does says what the op follows from.
+		answers[ref.String()] = registration.Answer{Asked: in.Evidence.Confirmed[svc], Gone: op.Removal == registration.PodGone}
 	}
 	out.Plan, out.Breaker = in.Breaker.Restrain(plan, d.input, registration.Evidence{
 		Now: in.Evidence.Now, MaxShare: in.Evidence.MaxShare, AllowedUntil: in.Evidence.AllowedUntil, Answers: answers,

@@ -61,6 +61,12 @@ func TestDecide(t *testing.T) {
 			"deregister | web 198.18.64.1 8080 critical | endpoint is gone: nothing states it any more"}},
 		{name: "a pod terminates", was: both, is: cluster(web(), slice("web-a", pod(1, terminating)), b), want: []string{
 			"set-health | web 198.18.64.1 8080 critical | endpoint is terminating"}},
+		{name: "a pod terminates, and its health is fixed", was: cluster(web(annotated(annotation.Native+"service-health", "passing")), a),
+			is:   cluster(web(annotated(annotation.Native+"service-health", "passing")), slice("web-a", pod(1, terminating))),
+			want: []string{"set-health | web 198.18.64.1 8080 critical | endpoint is terminating"}},
+		{name: "and nothing else is understood", was: cluster(web(annotated(annotation.Native+"service-health", "passing")), a),
+			is:   cluster(web(annotated(annotation.Native+"service-health", "passing", annotation.Native+"service-tags", ",")), slice("web-a", pod(1, terminating))),
+			want: []string{"set-health | web 198.18.64.1 8080 critical | endpoint is terminating"}},
 		{name: "a pod comes and terminates before it was registered", was: cluster(web(), a),
 			is: cluster(web(), slice("web-a", pod(1), pod(3, terminating)))},
 		{name: "a pod does not have the port any more", was: cluster(web(), a), is: cluster(web(), func() export.EndpointSlice {
@@ -300,25 +306,33 @@ func TestI1MassRemovalOfEndpointsIsFrozen(t *testing.T) {
 	}
 }
 
-// What Services declare no more is counted too, and the second answer is that they
-// do not.
+// What is declared no more is counted too, and the second answer is that it is not.
 func TestI1MassOfUndeclaredServicesIsFrozen(t *testing.T) {
-	c := cluster(web(), slice("web-a", pod(1), pod(2), pod(3), pod(4)))
-	r := settled(c, policy())
-	in := input(c, policy(func(p *export.Policy) { p.Sync = false }))
-	in.Evidence.MaxShare = 0.5
-	frozen, err := r.pass(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(frozen.Ops) > 0 || len(frozen.Frozen) != 4 {
-		t.Fatalf("%d frozen; %v", len(frozen.Frozen), ops(frozen))
-	}
-	in.Breaker = frozen.Breaker
-	in.Evidence.Now = epoch.Add(registration.AskAfter)
-	in.Evidence.Confirmed = map[export.Object]time.Time{web().Object(): in.Evidence.Now}
-	if plan, _ := r.pass(in); len(plan.Ops) != 4 {
-		t.Errorf("%d ops after a second answer, want 4", len(plan.Ops))
+	full := slice("web-a", pod(1), pod(2), pod(3), pod(4))
+	c := cluster(web(), full)
+	portless := full
+	portless.Ports = full.Ports[1:]
+	off := policy(func(p *export.Policy) { p.Sync = false })
+	for name, in := range map[string]export.Input{
+		"no annotation asks for it": input(c, off), "the pods have lost their port": input(cluster(web(), portless), policy()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := settled(c, policy())
+			in.Evidence.MaxShare = 0.5
+			frozen, err := r.pass(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(frozen.Ops) > 0 || len(frozen.Frozen) != 4 {
+				t.Fatalf("%d frozen; %v", len(frozen.Frozen), ops(frozen))
+			}
+			in.Breaker = frozen.Breaker
+			in.Evidence.Now = epoch.Add(registration.AskAfter)
+			in.Evidence.Confirmed = map[export.Object]time.Time{web().Object(): in.Evidence.Now}
+			if plan, _ := r.pass(in); len(plan.Ops) != 4 {
+				t.Errorf("%d ops after a second answer, want 4", len(plan.Ops))
+			}
+		})
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 // its own that Consul gives back as it was.
 func FuzzInstances(f *testing.F) {
 	f.Add("198.18.64.1", "IPv4", "p1", "Pod", "http", uint16(8080), "lb.example.com", "endpoints")
-	f.Add("fe80::1%eth0", "IPv6", "", "", "", uint16(0), "*.example.com", "load-balancer")
+	f.Add("fe80::1%eth0", "IPv6", "", "", "http", uint16(80), "*.example.com", "endpoints")
+	f.Add("fd00::1", "IPv6", "", "", "", uint16(0), "10.0.0.1", "load-balancer")
 	f.Add("a_b", "FQDN", "", "Node", "", uint16(1), "10.0.0.1", "hostname")
 	f.Fuzz(func(t *testing.T, at, family, uid, kind, portName string, port uint16, host, mode string) {
 		s := slice("web-a", export.Endpoint{Addresses: []string{at}, Target: export.Target{Kind: kind, Name: "x", UID: uid}, Node: "n1"})
