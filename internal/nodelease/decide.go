@@ -121,7 +121,7 @@ func (in Input) witness(n Node) (over bool, says string) {
 		return true, said + ", and " + unheard
 	case silent >= good:
 		return true, unheard
-	case silent >= good*5/8:
+	case !in.Now.Before(n.Kubelet.LateSince()):
 		return false, unheard
 	}
 	return false, ""
@@ -157,8 +157,8 @@ func (in Input) next(n Node, d Decision) time.Duration {
 		return doubtEvery
 	case d.Act == Confirm, d.Reason == Unobserved:
 		return 5 * doubtEvery
-	case d.Reason == Alive:
-		return max(doubtEvery, n.Kubelet.Promise*5/8-in.silent(n))
+	case d.Reason == Alive, d.Reason == Unpublished && in.Now.Before(n.Kubelet.LateSince()):
+		return max(doubtEvery, n.Kubelet.LateSince().Sub(in.Now))
 	case d.Reason == Expired && !n.Deleted.IsZero():
 		return max(doubtEvery, in.Forget-in.Now.Sub(n.Deleted))
 	}

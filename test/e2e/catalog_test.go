@@ -49,6 +49,8 @@ func TestCatalogMode(t *testing.T) {
 		{"pod deleted while agent is away", TestPodDeletedWhileAgentIsAway},
 		{"drain loses no request", TestDrainLosesNoRequest},
 		{"faults", func(t *testing.T) { tryFaults(t, someFaults(t)) }},
+		{"controllers come and go", controllersComeAndGo},
+		{"a node dies", nodeDies},
 		{"login", logIn},
 	} {
 		t.Run(kept.name, kept.test)

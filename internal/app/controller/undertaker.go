@@ -88,6 +88,10 @@ func (u *undertaker) pass(ctx context.Context) time.Duration {
 		u.board.block("the lists of nodes and of their Leases are not complete yet")
 		return listAgain
 	}
+	if u.outdated(view.Nodes, now) {
+		u.listed = time.Time{} // and the next pass is at once
+		return 0
+	}
 	u.metrics.kubeletsHeard.Set(float64(view.News.UnixMilli()) / 1000)
 	plan := nodelease.Decide(nodelease.Input{
 		Now: now, Observed: view.Observed, Nodes: u.nodes(view.Nodes), MaxDead: u.maxDead, Forget: u.forget,
@@ -115,6 +119,18 @@ func (u *undertaker) list(ctx context.Context) error {
 	u.listed = time.Now()
 	u.metrics.leasesRead.SetToCurrentTime()
 	return nil
+}
+
+// outdated tells whether a node has come into doubt since all virtual nodes were
+// read, which did not have one then.
+func (u *undertaker) outdated(known map[string]nodelease.Node, now time.Time) bool {
+	for name, node := range known {
+		late := node.Kubelet.LateSince()
+		if _, held := u.held[name]; !held && !node.Kubelet.Heard.IsZero() && u.listed.Before(late) && !now.Before(late) {
+			return true
+		}
+	}
+	return false
 }
 
 // listen asks the agents of the nodes in doubt at their ports, and reads the
