@@ -97,8 +97,23 @@ func TestInvariantsAreHeldByTestsThatExist(t *testing.T) {
 // test counts on it.
 func TestMetricsAreDocumented(t *testing.T) {
 	const name = "docs/metrics.md"
-	metric := regexp.MustCompile(`^fairway_[a-z0-9_]*[a-z0-9]$`)
-	code := map[string]string{}
+	code, documented := metrics(t), map[string]bool{}
+	for _, row := range rows(page(t, name)) {
+		for _, q := range quoted(row[0]) {
+			if q, _, _ = strings.Cut(q, "{"); metric().MatchString(q) {
+				documented[q] = true
+			}
+		}
+	}
+	sameNames(t, "metric", name, code, documented)
+}
+
+func metric() *regexp.Regexp { return regexp.MustCompile(`^fairway_[a-z0-9_]*[a-z0-9]$`) }
+
+// metrics are the names of all metrics in the code, and where they are.
+func metrics(t *testing.T) map[string]string {
+	t.Helper()
+	metric, code := metric(), map[string]string{}
 	for _, f := range goFiles(t) {
 		if f.test() || !strings.HasPrefix(f.path, "internal/") {
 			continue
@@ -110,15 +125,25 @@ func TestMetricsAreDocumented(t *testing.T) {
 			return true
 		})
 	}
-	documented := map[string]bool{}
-	for _, row := range rows(page(t, name)) {
-		for _, q := range quoted(row[0]) {
-			if q, _, _ = strings.Cut(q, "{"); metric.MatchString(q) {
-				documented[q] = true
+	return code
+}
+
+// What alerts and dashboard ask for is there.
+func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
+	code := metrics(t)
+	name := regexp.MustCompile(`\bfairway_[a-z0-9_]+`)
+	for _, file := range []string{"deploy/chart/files/alerts.yaml", "deploy/chart/files/dashboard.json"} {
+		found := name.FindAllString(page(t, file), -1)
+		if len(found) == 0 {
+			t.Errorf("%s names no metric", file)
+		}
+		for _, name := range found {
+			base := strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count")
+			if code[name] == "" && code[base] == "" {
+				t.Errorf("%s asks for %s, which there is not", file, name)
 			}
 		}
 	}
-	sameNames(t, "metric", name, code, documented)
 }
 
 // What pods are told to wait for is in the pages about the gate and the drain.

@@ -90,15 +90,83 @@ func TestI8EachRightIsNeeded(t *testing.T) {
 	}
 }
 
-// lifeOfAnEntry does all that an agent does, and says what could not be done.
-func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error {
-	pod := service.PodRef{Namespace: "shop", Name: "web-1", UID: "uid-1"}
-	in := service.Instance{
-		ID: service.InstanceID("web", pod), Name: "web", Pod: pod,
-		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: service.Passing,
+// The controller's rules are enough, and none can be left out.
+func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/registries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consultest.Start(t, false)
+	agent, _ := c.Server.FairwayClient(c.Token(consultest.CatalogRules))
+	live := func(rules []string) error {
+		r, err := catalog.New(catalog.Options{Client: agent, Cluster: "east", Node: "n1", Address: netip.MustParseAddr("198.18.0.21")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lifeOfAnEntry(t.Context(), r, agent); err != nil {
+			t.Fatal(err)
+		}
+		in := instance("web", service.Passing)
+		if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: in}); err != nil {
+			t.Fatal(err)
+		}
+		client, _ := c.Server.FairwayClient(c.Token(strings.Join(rules, "\n")))
+		return endOfANode(t.Context(), catalog.NewLeases(client, "east"))
+	}
+	rules := strings.Split(strings.TrimSpace(consultest.ControllerRules), "\n")
+	if err := live(rules); err != nil {
+		t.Errorf("with all rights: %v", err)
+	}
+	for i, rule := range rules {
+		if !strings.Contains(string(page), rule) {
+			t.Errorf("docs/registries.md lacks %s", rule)
+		}
+		if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
+			t.Errorf("all works without %s", rule)
+		}
+	}
+}
+
+// endOfANode does all that the controller does about the only virtual node, and
+// says what could not be done.
+func endOfANode(ctx context.Context, leases *catalog.Leases) error {
+	for _, deed := range []func(context.Context, catalog.Lease) error{
+		func(ctx context.Context, lease catalog.Lease) error { return leases.Ask(ctx, lease, "do you live?") },
+		func(ctx context.Context, lease catalog.Lease) error { return leases.Expire(ctx, lease, "no answer") },
+		leases.Remove,
+	} {
+		all, err := leases.List(ctx)
+		if err != nil {
+			return err
+		}
+		if len(all) != 1 {
+			return fmt.Errorf("virtual nodes %v", all)
+		}
+		lease, err := leases.Read(ctx, all[0])
+		if err != nil {
+			return err
+		}
+		if err := deed(ctx, lease); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func instance(name string, status service.Health) service.Instance {
+	pod := service.PodRef{Namespace: "shop", Name: name + "-1", UID: "uid-1"}
+	return service.Instance{
+		ID: service.InstanceID(name, pod), Name: name, Pod: pod,
+		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: status,
 		Weights: service.Weights{Passing: 1, Warning: 1},
 		Meta:    map[string]string{service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID},
 	}
+}
+
+// lifeOfAnEntry does all that an agent does, and says what could not be done.
+func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error {
+	in := instance("web", service.Passing)
 	if _, err := r.Observe(ctx); err != nil {
 		return err
 	}

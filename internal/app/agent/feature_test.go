@@ -282,11 +282,12 @@ func TestManyPodsAtOnce(t *testing.T) {
 	eventuallyMore(before)
 }
 
-// A node that was taken for dead, and lives, is back with the next look. That
-// is one write, however many pods it has.
+// A node that is taken for dead, and lives, is back at once; and one that is asked
+// whether it lives answers at once. That is one write, however many pods it has.
 func TestLeaseIsTakenBack(t *testing.T) {
 	t.Parallel()
 	w := newCatalogWorld(t)
+	w.resync = time.Hour
 	w.kube.set(webPod(1), webPod(2))
 	w.start()
 	passing := map[string]string{"web-1": api.HealthPassing, "web-2": api.HealthPassing}
@@ -306,19 +307,23 @@ func TestLeaseIsTakenBack(t *testing.T) {
 		}
 		return n
 	}
-	before := index()
-	if err := leases.Expire(t.Context(), all[0], "node n1 is gone"); err != nil {
-		t.Fatal(err)
-	}
-	consultest.Eventually(t, "the lease is passing again", func() error {
-		all, err := leases.List(t.Context())
-		if err == nil && all[0].Status != service.Passing {
-			err = fmt.Errorf("the lease is %s", all[0].Status)
+	for _, disturb := range []func() error{
+		func() error { return leases.Expire(t.Context(), all[0], "node n1 is gone") },
+		func() error { return leases.Ask(t.Context(), all[0], "do you live?") },
+	} {
+		before := index()
+		if err := disturb(); err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	w.eventually(passing)
-	if writes := index() - before; writes != 2 {
-		t.Errorf("%d writes, want one that expires the lease and one that takes it back", writes)
+		consultest.Eventually(t, "the lease is as it should be", func() (err error) {
+			if all, err = leases.List(t.Context()); err == nil && (all[0].Status != service.Passing || all[0].Asked()) {
+				err = fmt.Errorf("the lease is %s: %q", all[0].Status, all[0].Reason)
+			}
+			return err
+		})
+		w.eventually(passing)
+		if writes := index() - before; writes != 2 {
+			t.Errorf("%d writes, want one that disturbs the lease and one that puts it right", writes)
+		}
 	}
 }

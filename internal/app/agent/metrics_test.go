@@ -2,12 +2,8 @@ package agent
 
 import (
 	"errors"
-	"log/slog"
 	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -111,32 +107,6 @@ func TestWhoWaitsAtTheGate(t *testing.T) {
 	}
 }
 
-// What alerts and dashboard ask for is there, as well as what the repository's
-// test of the documentation compares.
-func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
-	there := map[string]bool{}
-	for _, name := range allNames(t) {
-		there[name] = true
-	}
-	name := regexp.MustCompile(`\b(?:fairway|process|go)_[a-z0-9_]+`)
-	for _, file := range []string{"alerts.yaml", "dashboard.json"} {
-		text, err := os.ReadFile(filepath.Join("../../../deploy/chart/files", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		found := name.FindAllString(string(text), -1)
-		if len(found) == 0 {
-			t.Errorf("%s names no metric", file)
-		}
-		for _, name := range found {
-			base := strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count")
-			if !there[name] && !there[base] {
-				t.Errorf("%s asks for %s, which no agent has", file, name)
-			}
-		}
-	}
-}
-
 // The names and helps are as Prometheus wants them.
 func TestMetricsAreWellNamed(t *testing.T) {
 	bin, err := servers.Ensure(t.Context(), servers.Options{Families: []servers.Family{servers.Prometheus}, Out: t.Output()})
@@ -166,32 +136,6 @@ func TestMetricsAreWellNamed(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}
-}
-
-// allNames are the names of all metrics that an agent can have.
-func allNames(t *testing.T) []string {
-	t.Helper()
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	const text = `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}], contexts: [{name: c, context: {cluster: c}}]}`
-	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts := Default()
-	opts.ClusterID, opts.NodeName, opts.Kubeconfig = "east", "n1", kubeconfig
-	a, err := New(opts, slog.New(slog.DiscardHandler)) // contacts nobody
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.loops()
-	descs := make(chan *prometheus.Desc, 1000)
-	a.registry.Describe(descs)
-	close(descs)
-	fqName := regexp.MustCompile(`fqName: "([^"]+)"`)
-	var names []string
-	for desc := range descs {
-		names = append(names, fqName.FindStringSubmatch(desc.String())[1])
-	}
-	return names
 }
 
 // gather is the value of each series as a scrape shows it.

@@ -183,6 +183,7 @@ type world struct {
 	grpc, katalog string
 	grpcListen    string // at which the next agent listens; empty: any port
 	katalogMode   succession.Mode
+	resync        time.Duration // zero: a second
 	stop          func()
 }
 
@@ -212,6 +213,9 @@ func (w *world) start() {
 	w.t.Helper()
 	opts := Default()
 	opts.ClusterID, opts.NodeName, opts.Listen, opts.Resync = "east", "n1", "127.0.0.1:0", time.Second
+	if w.resync > 0 {
+		opts.Resync = w.resync
+	}
 	opts.PodNamespace, opts.PodName = "fairway", "agent"
 	opts.Registry, opts.NodeAddress = w.registry, "198.18.0.21"
 	opts.ConsulAddress = w.consul.Node().Address

@@ -204,7 +204,7 @@ func (u *undertaker) nodes(known map[string]nodelease.Node) []nodelease.Node {
 }
 
 func leaseOf(lease catalog.Lease) nodelease.Lease {
-	return nodelease.Lease{Held: lease.Index() != 0, Status: lease.Status, Asked: lease.Asked(), Index: lease.Index()}
+	return nodelease.Lease{Held: lease.Index != 0, Status: lease.Status, Asked: lease.Asked(), Index: lease.Index}
 }
 
 // carryOut does what is to be done. Only the leader writes, all ask.

@@ -37,29 +37,28 @@ type Lease struct {
 	Reason string
 	// Address is the Kubernetes node's.
 	Address netip.Addr
-
-	node  *api.Node
-	check *api.HealthCheck
+	// Index changes with every write of the lease; zero if there is none.
+	// NodeIndex is that of the virtual node's record.
+	Index, NodeIndex uint64
 }
 
 // Asked tells whether a question stands that the agent has not answered.
 func (l Lease) Asked() bool { return l.Status == service.Passing && l.Reason != "" }
 
-// Index changes with every write of the lease; zero if there is none.
-func (l Lease) Index() uint64 {
-	if l.check == nil {
-		return 0
-	}
-	return l.check.ModifyIndex
-}
-
 // with is the lease as a check holds it; nil is none.
 func (l Lease) with(check *api.HealthCheck) Lease {
-	l.check, l.Status, l.Reason = check, "", ""
+	l.Status, l.Reason, l.Index = "", "", 0
 	if check != nil {
-		l.Status, l.Reason = service.Health(check.Status), check.Output
+		l.Status, l.Reason, l.Index = service.Health(check.Status), check.Output, check.ModifyIndex
 	}
 	return l
+}
+
+// check is the lease in Consul's words.
+func (l *Leases) check(lease Lease) api.HealthCheck {
+	check := identity{cluster: l.cluster, node: lease.Node, name: lease.ConsulNode}.lease()
+	check.ModifyIndex = lease.Index
+	return check
 }
 
 // NewLeases makes Leases. It asks nothing yet.
@@ -96,7 +95,7 @@ func (l *Leases) List(ctx context.Context) ([]Lease, error) {
 			continue // it has our mark, but not our name
 		}
 		address, _ := netip.ParseAddr(node.Address) // the zero address is nobody's
-		lease := Lease{Node: name, ConsulNode: node.Node, Address: address, node: node}
+		lease := Lease{Node: name, ConsulNode: node.Node, Address: address, NodeIndex: node.ModifyIndex}
 		leases = append(leases, lease.with(byNode[node.Node]))
 	}
 	return leases, nil
@@ -153,8 +152,8 @@ func (l *Leases) Expire(ctx context.Context, lease Lease, reason string) error {
 
 func (l *Leases) write(ctx context.Context, deed string, lease Lease, status service.Health, output string) error {
 	var err error = &consul.Error{Kind: consul.ErrNotFound}
-	if lease.check != nil {
-		check := *lease.check
+	if lease.Index != 0 {
+		check := l.check(lease)
 		check.Status, check.Output = string(status), output
 		err = l.exchange(ctx, checkOp(api.CheckCAS, check))
 	}
@@ -168,12 +167,12 @@ func (l *Leases) write(ctx context.Context, deed string, lease Lease, status ser
 // ErrConflict, and writes nothing, if its lease is not critical any more, or was
 // changed in any way since it was listed.
 func (l *Leases) Remove(ctx context.Context, lease Lease) error {
-	if lease.check == nil || lease.node == nil || lease.Status != service.Critical {
+	if lease.Index == 0 || lease.NodeIndex == 0 || lease.Status != service.Critical {
 		return fmt.Errorf("remove %s: %w", lease.ConsulNode, &consul.Error{Kind: consul.ErrConflict})
 	}
 	err := l.exchange(ctx,
-		checkOp(api.CheckDeleteCAS, *lease.check), // fails, and all with it, if the agent is back
-		&api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDeleteCAS, Node: *lease.node}})
+		checkOp(api.CheckDeleteCAS, l.check(lease)), // fails, and all with it, if the agent is back
+		&api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeDeleteCAS, Node: api.Node{Node: lease.ConsulNode, ModifyIndex: lease.NodeIndex}}})
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", lease.ConsulNode, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/consul/health"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -70,6 +71,104 @@ func TestLeaseIsExpiredAndRenewed(t *testing.T) {
 	s.apply(registration.Register, web(2, service.Passing))
 	if proof := s.prove(in); proof.Finding != gate.Passing {
 		t.Errorf("with another registered: %+v", proof)
+	}
+}
+
+// A question on a lease hides nothing; the agent takes it back.
+func TestAgentIsAsked(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, false)
+	token := c.Token(consultest.CatalogRules)
+	s := newSide(t, c, token)
+	in := web(1, service.Passing)
+	s.observe()
+	s.apply(registration.Register, in)
+	client, _ := c.Server.FairwayClient(token)
+	leases, watcher := catalog.NewLeases(client, "east"), health.NewWatcher(client, s.Registry)
+
+	lease := only(t, leases)
+	if lease.Address != netip.MustParseAddr("198.18.0.21") || lease.Asked() || lease.Index == 0 {
+		t.Errorf("the lease is %+v", lease)
+	}
+	held, index, err := watcher.Next(t.Context(), 0)
+	if err != nil || held.Disturbed {
+		t.Fatalf("before the question: %+v, %v", held, err)
+	}
+	if err := leases.Ask(t.Context(), lease, "do you live?"); err != nil {
+		t.Fatal(err)
+	}
+	if held, _, err = watcher.Next(t.Context(), index); err != nil || !held.Disturbed {
+		t.Errorf("the agent hears of the question: %+v, %v", held, err)
+	}
+	if proof := s.prove(in); proof.Finding != gate.Passing {
+		t.Errorf("asked: %+v", proof)
+	}
+	asked, err := leases.Read(t.Context(), lease)
+	if err != nil || !asked.Asked() || asked.Reason != "do you live?" || asked.Index == lease.Index || asked.Address != lease.Address {
+		t.Errorf("read %+v, %v", asked, err)
+	}
+	before := c.Index()
+	if err := leases.Ask(t.Context(), asked, "again"); err != nil || c.Index() != before {
+		t.Errorf("asked again: %v, or it was written", err)
+	}
+	if err := leases.Ask(t.Context(), lease, "of what was read before"); !errors.Is(err, consul.ErrConflict) {
+		t.Errorf("ask about what has changed since: %v", err)
+	}
+	s.renew()
+	answered, err := leases.Read(t.Context(), asked)
+	if err != nil || answered.Asked() || answered.Status != service.Passing || answered.Index == asked.Index {
+		t.Errorf("answered: %+v, %v", answered, err)
+	}
+	if err := leases.Expire(t.Context(), asked, "no answer"); !errors.Is(err, consul.ErrConflict) {
+		t.Errorf("expired although it was answered: %v", err)
+	}
+}
+
+// A virtual node is removed with all that is under it, unless its agent is back.
+func TestI1NodeIsRemovedOnlyWhileExpired(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t, false)
+	token := c.Token(consultest.ControllerRules)
+	s := newSide(t, c, c.Token(consultest.CatalogRules))
+	s.observe()
+	s.apply(registration.Register, web(1, service.Passing))
+	s.apply(registration.Register, web(2, service.Critical))
+	client, _ := c.Server.FairwayClient(token)
+	leases := catalog.NewLeases(client, "east")
+
+	if err := leases.Remove(t.Context(), only(t, leases)); !errors.Is(err, consul.ErrConflict) {
+		t.Errorf("remove what is passing: %v", err)
+	}
+	if err := leases.Expire(t.Context(), only(t, leases), "it is gone"); err != nil {
+		t.Fatal(err)
+	}
+	expired := only(t, leases)
+	s.renew()
+	if err := leases.Remove(t.Context(), expired); !errors.Is(err, consul.ErrConflict) {
+		t.Errorf("remove although the agent is back: %v", err)
+	}
+	if got := s.observe(); len(got) != 2 {
+		t.Errorf("after removals that were refused: %v", got)
+	}
+	if err := leases.Expire(t.Context(), only(t, leases), "it is gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := leases.Remove(t.Context(), only(t, leases)); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.observe(); len(got) != 0 {
+		t.Errorf("removed: %v", got)
+	}
+	if all, err := leases.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("removed: %v, %v", all, err)
+	}
+	if lease, err := leases.Read(t.Context(), expired); err != nil || lease.Index != 0 || lease.Status != "" {
+		t.Errorf("the lease of what was removed: %+v, %v", lease, err)
+	}
+	// The machine comes back after all.
+	s.apply(registration.Register, web(1, service.Passing))
+	if proof := s.prove(web(1, service.Passing)); proof.Finding != gate.Passing {
+		t.Errorf("registered again: %+v", proof)
 	}
 }
 

@@ -42,6 +42,12 @@ node_prefix ""              { policy = "read" }
 service_prefix ""           { policy = "write" }
 `
 
+// ControllerRules are those that fairway-controller needs of cluster "east".
+const ControllerRules = `
+node_prefix "fairway-east-" { policy = "write" }
+service_prefix ""           { policy = "read" }
+`
+
 // management is the token that may do everything.
 const management = "6d616e61-6765-6d65-6e74-746f6b656e21"
 
