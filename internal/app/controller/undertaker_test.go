@@ -40,7 +40,8 @@ type cluster struct {
 	did      []string
 }
 
-func newCluster() *cluster {
+// newCluster makes one in which time is the test's, and lets it live.
+func newCluster(t *testing.T) *cluster {
 	c := &cluster{
 		changed: make(chan struct{}, 1), view: map[string]nodelease.Node{}, renewing: map[string]bool{},
 		agents: map[string]bool{}, leases: map[string]catalog.Lease{}, exists: map[string]bool{},
@@ -50,6 +51,7 @@ func newCluster() *cluster {
 		c.renewing[node], c.agents[node], c.exists[node] = true, true, true
 		c.leases[node] = catalog.Lease{Node: node, Status: service.Passing, Index: 1}
 	}
+	go func() { _ = c.Run(t.Context()) }()
 	return c
 }
 
@@ -196,32 +198,27 @@ func lead(t *testing.T, leader *leadership) (end func()) {
 	}
 }
 
-// inCluster runs a test with a cluster in which time is the test's.
-func inCluster(t *testing.T, test func(t *testing.T, c *cluster)) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster()
-		go func() { _ = c.Run(t.Context()) }()
-		test(t, c)
-	})
-}
+// betweenRenewals is a time at which no kubelet renews its Lease.
+const betweenRenewals = 61 * time.Second
 
 // A node that dies is asked, expired and told of by the leader alone; one that
 // comes to lead goes on where the other was.
 func TestLeaderHidesDeadNode(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
 		first, _ := c.control(t)
 		second, _ := c.control(t)
 		end := lead(t, first)
-		time.Sleep(time.Minute)
+		time.Sleep(betweenRenewals)
 		c.expect(t, "all is well")
 
 		c.change(func() { c.renewing["n2"], c.agents["n2"] = false, false })
-		time.Sleep(29*time.Second + time.Second/2)
+		time.Sleep(29 * time.Second)
 		c.expect(t, "it is late", "ask n2")
 		end() // and its pod with it
 		lead(t, second)
-		time.Sleep(10 * time.Second)
+		time.Sleep(11 * time.Second)
 		c.expect(t, "it is dead", "expire n2", "warn n2 EntriesHidden")
 		time.Sleep(time.Hour)
 		c.expect(t, "it stays dead")
@@ -238,7 +235,9 @@ func TestLeaderHidesDeadNode(t *testing.T) {
 // Who does not lead writes nothing, and to begin or to cease to lead is no reason
 // to write.
 func TestI2LeaderChangeWritesNothing(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
 		first, _ := c.control(t)
 		second, _ := c.control(t)
 		for range 5 {
@@ -258,10 +257,12 @@ func TestI2LeaderChangeWritesNothing(t *testing.T) {
 // A kubelet that is dead, and an API server or a Consul that is away, cost no
 // healthy node anything.
 func TestI2ControlPlaneAway(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
 		leader, board := c.control(t)
 		lead(t, leader)
-		time.Sleep(time.Minute)
+		time.Sleep(betweenRenewals)
 		c.change(func() { c.renewing["n1"] = false })
 		time.Sleep(10 * time.Minute)
 		c.expect(t, "a kubelet is dead")
@@ -292,10 +293,12 @@ func TestI2ControlPlaneAway(t *testing.T) {
 
 // An agent that cannot be reached at its port is asked in Consul, and believed.
 func TestI2AgentBehindAWall(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
 		leader, _ := c.control(t)
 		lead(t, leader)
-		time.Sleep(time.Minute)
+		time.Sleep(betweenRenewals)
 		c.change(func() { c.renewing["n2"], c.agents["n2"] = false, false })
 		time.Sleep(29 * time.Second)
 		for range 10 {
@@ -313,10 +316,12 @@ func TestI2AgentBehindAWall(t *testing.T) {
 // A node is removed from Consul an hour after its Node was deleted, if that is
 // what the API server says when it is asked, and it was hidden before.
 func TestI1DeletedNodeIsRemoved(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
 		leader, _ := c.control(t)
 		lead(t, leader)
-		time.Sleep(time.Minute)
+		time.Sleep(betweenRenewals)
 		c.change(func() {
 			delete(c.view, "n2") // which may be a lie
 			delete(c.view, "n3")
@@ -337,12 +342,14 @@ func TestI1DeletedNodeIsRemoved(t *testing.T) {
 
 // What comes into doubt before its virtual node was listed is found all the same.
 func TestNewNodeThatDies(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
 		leader, _ := c.control(t)
 		lead(t, leader)
 		lease := c.leases["n2"]
 		c.change(func() { delete(c.leases, "n2") })
-		time.Sleep(61 * time.Second)
+		time.Sleep(betweenRenewals)
 		c.change(func() { c.renewing["n2"], c.agents["n2"], c.leases["n2"] = false, false, lease })
 		time.Sleep(41 * time.Second)
 		c.expect(t, "it is dead", "ask n2", "expire n2", "warn n2 EntriesHidden")
