@@ -1,0 +1,82 @@
+package controller
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"fairway.dev/fairway/internal/nodeview"
+)
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	good := Default()
+	good.ClusterID, good.PodName, good.PodNamespace = "east-1", "c-1", "fairway-system"
+	if err := good.Validate(); err != nil {
+		t.Fatalf("good options: %v", err)
+	}
+	for flag, spoil := range map[string]func(*Options){
+		"--cluster-id":         func(o *Options) { o.ClusterID = "" },
+		"--consul-address":     func(o *Options) { o.ConsulAddress = "" },
+		"--log-format":         func(o *Options) { o.LogFormat = "xml" },
+		"--listen":             func(o *Options) { o.Listen = "9980" },
+		"--agent-port":         func(o *Options) { o.AgentPort = 0 },
+		"--max-dead-share":     func(o *Options) { o.MaxDeadShare = 2 },
+		"--forget-nodes-after": func(o *Options) { o.ForgetNodesAfter = 0 },
+		"--pod-name":           func(o *Options) { o.PodName = "" },
+	} {
+		bad := good
+		spoil(&bad)
+		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%s: error %v does not name it", flag, err)
+		}
+	}
+}
+
+// Only the agent of that very node speaks for it; that it is not well is no
+// matter.
+func TestProber(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cluster, node string
+		code          int
+		want          bool
+	}{
+		"the agent":            {"east", "n1", http.StatusOK, true},
+		"the agent, not well":  {"east", "n1", http.StatusServiceUnavailable, true},
+		"another node's":       {"east", "n2", http.StatusOK, false},
+		"another cluster's":    {"west", "n1", http.StatusOK, false},
+		"something else":       {"", "", http.StatusOK, false},
+		"what leads elsewhere": {"", "", http.StatusFound, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/healthz" {
+					t.Errorf("asked for %s", r.URL)
+				}
+				w.Header().Set(nodeview.HeaderCluster, tt.cluster)
+				w.Header().Set(nodeview.HeaderNode, tt.node)
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(tt.code)
+			}))
+			defer server.Close()
+			_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+			n, err := strconv.Atoi(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newProber("east", n)
+			if got := p.answers(t.Context(), "n1", netip.MustParseAddr("127.0.0.1")); got != tt.want {
+				t.Errorf("answers: %v", got)
+			}
+			server.Close()
+			if p.answers(t.Context(), "n1", netip.MustParseAddr("127.0.0.1")) {
+				t.Error("answers although nobody is there")
+			}
+		})
+	}
+}
