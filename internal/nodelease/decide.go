@@ -140,6 +140,9 @@ func (in Input) listen(n Node, over bool, says string) Decision {
 		return decide(Listen, AgentAnswers, "its agent answers")
 	case a.Unanswered < patience:
 		return decide(Listen, AgentSilent, "its agent is being asked")
+	case !over && in.silent(n) < n.Kubelet.Promise*3/4:
+		// An API server that is away is known to be by then, and costs no write.
+		return decide(Listen, AgentSilent, "its agent does not answer at its port")
 	case !n.Lease.Asked:
 		return decide(Ask, WaitingForAnswer, "its agent does not answer at its port")
 	case a.Asked.IsZero() || in.Now.Sub(a.Asked) < answerWithin:

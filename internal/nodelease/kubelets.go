@@ -6,8 +6,8 @@ import "time"
 // zero value has seen none.
 //
 // It says of itself whether it sees anything at all: among living kubelets one
-// renews its Lease every moment. When nothing was heard of any for longer than
-// one and a half renewals take, it is the API server that is away, or the
+// renews its Lease every moment. When nothing was heard of any for as long as two
+// renewals take, it is the API server that is away, or the
 // observer, and when something is heard again, all have been heard: they get as
 // long to renew as if they just had.
 type Kubelets struct {
@@ -66,7 +66,7 @@ func (k *Kubelets) Observed(now time.Time) bool {
 	for _, lease := range k.leases {
 		longest = max(longest, lease.Promise)
 	}
-	return !k.news.IsZero() && now.Sub(k.news) <= longest*3/8
+	return !k.news.IsZero() && now.Sub(k.news) <= longest/2
 }
 
 // News is when anything was last heard of any kubelet, zero if never.
