@@ -47,6 +47,9 @@ func (k *Kubelets) Renewed(node, renewal string, good time.Duration, now time.Ti
 // LateSince is when a kubelet of which nothing more is heard begins to be late.
 func (k Kubelet) LateSince() time.Time { return k.Heard.Add(k.Promise * 5 / 8) }
 
+// missedOne is when a kubelet of which nothing more is heard has missed a renewal.
+func (k Kubelet) missedOne() time.Time { return k.Heard.Add(k.Promise * 3 / 8) }
+
 // Retain forgets the kubelets that keep does not name.
 func (k *Kubelets) Retain(keep func(node string) bool) {
 	for node := range k.leases {
