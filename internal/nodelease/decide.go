@@ -117,7 +117,7 @@ func (in Input) witness(n Node) (over bool, says string) {
 		return true, "the control plane has lost its kubelet, which has no Lease"
 	case n.Kubelet.Heard.IsZero():
 		return false, "its kubelet has no Lease"
-	case said != "" && silent >= good*3/8: // it has missed a renewal
+	case said != "" && !in.Now.Before(n.Kubelet.missedOne()):
 		return true, said + ", and " + unheard
 	case silent >= good:
 		return true, unheard
@@ -140,6 +140,9 @@ func (in Input) listen(n Node, over bool, says string) Decision {
 		return decide(Listen, AgentAnswers, "its agent answers")
 	case a.Unanswered < patience:
 		return decide(Listen, AgentSilent, "its agent is being asked")
+	case !over && in.silent(n) < n.Kubelet.Promise*3/4:
+		// An API server that is away is known to be by then, and costs no write.
+		return decide(Listen, AgentSilent, "its agent does not answer at its port")
 	case !n.Lease.Asked:
 		return decide(Ask, WaitingForAnswer, "its agent does not answer at its port")
 	case a.Asked.IsZero() || in.Now.Sub(a.Asked) < answerWithin:
@@ -157,6 +160,8 @@ func (in Input) next(n Node, d Decision) time.Duration {
 		return doubtEvery
 	case d.Act == Confirm, d.Reason == Unobserved:
 		return 5 * doubtEvery
+	case d.Reason == Alive && n.said() != "":
+		return max(doubtEvery, n.Kubelet.missedOne().Sub(in.Now))
 	case d.Reason == Alive, d.Reason == Unpublished && in.Now.Before(n.Kubelet.LateSince()):
 		return max(doubtEvery, n.Kubelet.LateSince().Sub(in.Now))
 	case d.Reason == Expired && !n.Deleted.IsZero():

@@ -6,8 +6,8 @@ import "time"
 // zero value has seen none.
 //
 // It says of itself whether it sees anything at all: among living kubelets one
-// renews its Lease every moment. When nothing was heard of any for longer than
-// one and a half renewals take, it is the API server that is away, or the
+// renews its Lease every moment. When nothing was heard of any for as long as two
+// renewals take, it is the API server that is away, or the
 // observer, and when something is heard again, all have been heard: they get as
 // long to renew as if they just had.
 type Kubelets struct {
@@ -47,6 +47,9 @@ func (k *Kubelets) Renewed(node, renewal string, good time.Duration, now time.Ti
 // LateSince is when a kubelet of which nothing more is heard begins to be late.
 func (k Kubelet) LateSince() time.Time { return k.Heard.Add(k.Promise * 5 / 8) }
 
+// missedOne is when a kubelet of which nothing more is heard has missed a renewal.
+func (k Kubelet) missedOne() time.Time { return k.Heard.Add(k.Promise * 3 / 8) }
+
 // Retain forgets the kubelets that keep does not name.
 func (k *Kubelets) Retain(keep func(node string) bool) {
 	for node := range k.leases {
@@ -66,7 +69,7 @@ func (k *Kubelets) Observed(now time.Time) bool {
 	for _, lease := range k.leases {
 		longest = max(longest, lease.Promise)
 	}
-	return !k.news.IsZero() && now.Sub(k.news) <= longest*3/8
+	return !k.news.IsZero() && now.Sub(k.news) <= longest/2
 }
 
 // News is when anything was last heard of any kubelet, zero if never.

@@ -27,8 +27,8 @@ func TestKubelets(t *testing.T) {
 	if k.Of("n2").Promise != 40*time.Second || k.News() != at(10) {
 		t.Errorf("%+v, news at %s", k.Of("n2"), k.News())
 	}
-	if !k.Observed(at(25)) || k.Observed(at(26)) {
-		t.Error("observed for one and a half renewals")
+	if !k.Observed(at(30)) || k.Observed(at(31)) {
+		t.Error("observed for two renewals")
 	}
 
 	// Nothing was heard of anybody for too long, and then of one.

@@ -191,12 +191,12 @@ func TestDeadNodeIsHiddenInTime(t *testing.T) {
 		}
 		victim := w.nodes[rapid.IntRange(0, len(w.nodes)-1).Draw(t, "victim")]
 		victim.kubelet, victim.agent = false, false
-		for range 41 {
+		for range 42 {
 			w.step(true)
 		}
 		for _, m := range w.nodes {
 			if hidden := m.lease.Status == service.Critical; hidden != (m == victim) {
-				t.Fatalf("41 s after %s died, %s is hidden: %v", victim.name, m.name, hidden)
+				t.Fatalf("42 s after %s died, %s is hidden: %v", victim.name, m.name, hidden)
 			}
 		}
 		index := victim.lease.Index

@@ -56,6 +56,7 @@ func TestCatalogMode(t *testing.T) {
 		t.Run(kept.name, kept.test)
 	}
 	t.Run("move back", func(t *testing.T) {
+		pods := follow(t, app) // anew: some were on the node that died
 		client := startLoad(t, app.Name)
 		moveRegistry(t, workload.ConsulAgents)
 		waitListed(t, app, "by the client agents and the virtual nodes", 2)

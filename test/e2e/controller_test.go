@@ -75,6 +75,7 @@ func nodeDies(t *testing.T) {
 	there := count(pods.Pods(), here)
 	_, before := lookUp(t, app.Name)
 
+	tellControllers(t)
 	undo, err := fleet.lab.Kill(t.Context(), node+"/kubelet")
 	begun(t, undo, err)
 	waitNodes(t, "AgentAnswers", 1)
@@ -113,6 +114,27 @@ func nodeDies(t *testing.T) {
 			t.Errorf("the servers dropped %s, which is on another node", p.Name)
 		}
 	}
+}
+
+// tellControllers shows what the controllers say of nodes, if the test fails.
+func tellControllers(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		pods, err := fleet.kube.CoreV1().Pods(workload.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller"})
+		if err != nil {
+			t.Log(err)
+			return
+		}
+		for _, pod := range pods.Items {
+			log, err := fleet.kube.CoreV1().Pods(workload.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+			t.Logf("%s on %s: %v\n%s", pod.Name, pod.Spec.NodeName, err, log)
+		}
+	})
 }
 
 func count(pods []timeline.Pod, which func(timeline.Pod) bool) (n int) {

@@ -73,6 +73,7 @@ func (u *undertaker) run(ctx context.Context) error {
 
 // pass is one turn. It returns when the next is due if nothing happens before.
 func (u *undertaker) pass(ctx context.Context) time.Duration {
+	start := time.Now()
 	if err := u.list(ctx); err != nil {
 		for node, agent := range u.doubts {
 			u.doubts[node] = agent.Unread()
@@ -98,7 +99,7 @@ func (u *undertaker) pass(ctx context.Context) time.Duration {
 	})
 	u.tell(plan)
 	u.carryOut(ctx, plan)
-	return plan.Next
+	return plan.Next - time.Since(start) // an agent that is gone takes its time not to answer
 }
 
 // list reads all virtual nodes if that is due.

@@ -214,7 +214,7 @@ func TestLeaderHidesDeadNode(t *testing.T) {
 		c.expect(t, "all is well")
 
 		c.change(func() { c.renewing["n2"], c.agents["n2"] = false, false })
-		time.Sleep(29 * time.Second)
+		time.Sleep(29*time.Second + time.Second/2)
 		c.expect(t, "it is late", "ask n2")
 		end() // and its pod with it
 		lead(t, second)
@@ -300,7 +300,7 @@ func TestI2AgentBehindAWall(t *testing.T) {
 		lead(t, leader)
 		time.Sleep(betweenRenewals)
 		c.change(func() { c.renewing["n2"], c.agents["n2"] = false, false })
-		time.Sleep(29 * time.Second)
+		time.Sleep(29*time.Second + time.Second/2)
 		for range 10 {
 			c.expect(t, "asked once a minute", "ask n2")
 			c.change(func() {
