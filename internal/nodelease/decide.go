@@ -164,6 +164,8 @@ func (in Input) next(n Node, d Decision) time.Duration {
 		return max(doubtEvery, n.Kubelet.missedOne().Sub(in.Now))
 	case d.Reason == Alive, d.Reason == Unpublished && in.Now.Before(n.Kubelet.LateSince()):
 		return max(doubtEvery, n.Kubelet.LateSince().Sub(in.Now))
+	case d.Reason == Expired && n.Listed: // it may be back, and die again
+		return 10 * doubtEvery
 	case d.Reason == Expired && !n.Deleted.IsZero():
 		return max(doubtEvery, in.Forget-in.Now.Sub(n.Deleted))
 	}

@@ -168,7 +168,7 @@ func (w *world) act(m *machine, d Decision) {
 }
 
 // Whatever is away, for however long and in whatever order: no node is called
-// dead whose agent lives, or whose kubelet does. (I1, I2)
+// dead whose agent lives, or whose kubelet does.
 func TestI2NoLivingNodeIsCalledDead(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -117,8 +117,11 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 // ended, so that no write of theirs meets one of the next leader.
 func (c *Controller) elect(ctx context.Context, leader *leadership) process.Step {
 	ctx, resign := context.WithCancel(context.WithoutCancel(ctx))
-	resigned := make(chan error, 1)
-	go func() { resigned <- leader.run(ctx) }()
+	resigned := make(chan struct{})
+	go func() {
+		defer close(resigned)
+		leader.run(ctx)
+	}()
 	return process.Step{Name: "resign", Within: 5 * time.Second, Do: func(ctx context.Context) error {
 		resign()
 		select {

@@ -62,11 +62,10 @@ func newLeadership(opts Options, client kubernetes.Interface, log *slog.Logger, 
 }
 
 // run takes part in the election until ctx ends, and then gives the lead up.
-func (l *leadership) run(ctx context.Context) error {
+func (l *leadership) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.elector.Run(ctx) // returns when the lead was lost, too
 	}
-	return ctx.Err()
 }
 
 func (l *leadership) begin(term context.Context) {
