@@ -32,6 +32,7 @@ type agentRow struct {
 	PodsAre          string    `json:"pods_are"`
 	ReadyToPassing   quantiles `json:"ready_to_passing_ms"`
 	TerminatingToOut quantiles `json:"terminating_to_out_ms"`
+	Dropped          int       `json:"dropped"` // healthy pods that the servers did not return for a moment
 	Burst            pair      `json:"burst"`
 	Floor            quantiles `json:"floor_ms"`
 	ColdStart        float64   `json:"cold_start_ms"` // the middle one of
@@ -49,6 +50,7 @@ type agentRow struct {
 type pair struct {
 	ReadyToPassing   quantiles `json:"ready_to_passing_ms"`
 	TerminatingToOut quantiles `json:"terminating_to_out_ms"`
+	Dropped          int       `json:"dropped"`
 }
 
 // agentFlags say which rows are measured and how long.

@@ -156,7 +156,7 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 	if err != nil {
 		return row, err
 	}
-	row.ReadyToPassing, row.TerminatingToOut = update.ReadyToPassing, update.TerminatingToOut
+	row.ReadyToPassing, row.TerminatingToOut, row.Dropped = update.ReadyToPassing, update.TerminatingToOut, update.Dropped
 	say("ready to passing %s ms, terminating to out %s ms; %d bursts", row.ReadyToPassing, row.TerminatingToOut, rounds)
 	if row.Burst, err = b.rounds(ctx, fleet, rounds, fleet.burst); err != nil {
 		return row, err
@@ -239,14 +239,12 @@ func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(con
 		if err != nil {
 			return pair{}, err
 		}
-		if n := lost(round); n > 0 {
-			return pair{}, fmt.Errorf("the servers dropped %d healthy pods", n)
-		}
 		pods = append(pods, round...)
 	}
 	return pair{
 		ReadyToPassing:   between(pods, timeline.ContainersReady, timeline.Passing),
 		TerminatingToOut: between(pods, timeline.Terminating, timeline.Out),
+		Dropped:          lost(pods),
 	}, nil
 }
 
