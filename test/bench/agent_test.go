@@ -15,14 +15,14 @@ func TestLogged(t *testing.T) {
 	for range 2 {
 		l.Seconds += 10
 		l.add(api.MetricsInfo{
-			Counters: []api.SampledValue{{Name: "consul.raft.apply", Count: 6}, {Name: "consul.raft.barrier", Count: 1}},
+			Counters: []api.SampledValue{{Name: "consul.raft.apply", Count: 7}, {Name: "consul.raft.barrier", Count: 1}},
 			Samples: []api.SampledValue{
 				{Name: "consul.fsm.txn", Count: 2}, {Name: "consul.fsm.register", Count: 1},
-				{Name: "consul.fsm.coordinate.batch-update", Count: 2}, {Name: "consul.raft.fsm.apply", Count: 6},
+				{Name: "consul.fsm.coordinate.batch-update", Count: 2}, {Name: "consul.fsm.tombstone", Count: 1}, {Name: "consul.raft.fsm.apply", Count: 7},
 			},
 		})
 	}
-	want := logged{Seconds: 20, Writes: 6, Kinds: map[string]int{"txn": 4, "register": 2}, Coordinates: 4, Others: 2}
+	want := logged{Seconds: 20, Writes: 6, Kinds: map[string]int{"txn": 4, "register": 2}, Coordinates: 4, Others: 4}
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
