@@ -61,6 +61,14 @@ func (p Pod) Lost() bool {
 	return p.Reached(Out) && !p.Reached(Terminating) && !p.Reached(Deleted)
 }
 
+// Dropped tells whether the servers dropped the pod although they were to return
+// it: one that has a gate, from when that has opened. Before, Consul's client agent
+// may take back what it has not heard of yet.
+func (p Pod) Dropped() bool {
+	gate := p.At[GateOpen]
+	return p.Lost() || p.Flaps > 0 && (gate.IsZero() || p.LastOut.After(gate))
+}
+
 // Reached tells whether the pod has come to the stage.
 func (p Pod) Reached(s Stage) bool { return !p.At[s].IsZero() }
 

@@ -151,7 +151,7 @@ func later(a, b time.Time) time.Time {
 // took back after they had dropped them.
 func lost(pods []timeline.Pod) (n int) {
 	for _, p := range pods {
-		if p.Lost() || p.Flaps > 0 {
+		if p.Dropped() {
 			n++
 		}
 	}

@@ -110,7 +110,7 @@ func nodeDies(t *testing.T) {
 	t.Logf("%s is back: shown %s after its start had begun", node, time.Since(start).Round(time.Millisecond))
 	waitNodes(t, "Alive", 2)
 	for _, p := range pods.Pods() {
-		if !here(p) && (p.Flaps > 0 || p.Lost()) {
+		if !here(p) && p.Dropped() {
 			t.Errorf("the servers dropped %s, which is on another node", p.Name)
 		}
 	}

@@ -213,8 +213,9 @@ func lookUp(t *testing.T, name string) (map[string]*api.ServiceEntry, uint64) {
 func noFlaps(t *testing.T, pods []timeline.Pod) {
 	t.Helper()
 	for _, p := range pods {
-		if p.Flaps > 0 || p.Lost() {
-			t.Errorf("the servers dropped %s: %d flaps, lost %v", p.Name, p.Flaps, p.Lost())
+		if p.Dropped() {
+			t.Errorf("the servers dropped %s: %d flaps, lost %v, dropped last %s after it was created\n%s",
+				p.Name, p.Flaps, p.Lost(), p.LastOut.Sub(p.At[timeline.Created]).Round(time.Millisecond), timeline.Table(pods))
 		}
 	}
 }
