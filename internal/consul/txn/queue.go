@@ -76,7 +76,7 @@ func (q *Queue) Commit(ctx context.Context, what Write) error {
 	q.waiting = append(q.waiting, w)
 	if !q.sending {
 		q.sending = true
-		go q.send()
+		time.AfterFunc(gather, q.send)
 	}
 	q.mu.Unlock()
 
@@ -101,7 +101,6 @@ func (q *Queue) Commit(ctx context.Context, what Write) error {
 // send sends what is queued until there is no more. What is queued meanwhile
 // goes into the next transaction together.
 func (q *Queue) send() {
-	time.Sleep(gather)
 	for {
 		q.mu.Lock()
 		// What leaves service does not queue behind what enters it (I4).
