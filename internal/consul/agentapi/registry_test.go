@@ -54,17 +54,21 @@ func TestRegisterIsProvenAndReadBack(t *testing.T) {
 	}
 }
 
-// What is written past the agent is what the agent holds: it has nothing to
-// correct when it compares.
+// What is written past the agent, which is the last to be written here, is what
+// the agent holds: it has nothing to correct when it compares.
 func TestTheAgentHasNothingToCorrect(t *testing.T) {
 	t.Parallel()
 	c := consultest.Start(t, true)
 	token := c.Token(consultest.FairwayRules)
 	s := newSide(t, c.Client, token)
 	s.observe()
-	in := web(1, service.Passing)
-	for _, kind := range []registration.Kind{registration.Register, registration.SetHealth} {
-		s.apply(kind, in)
+	for _, health := range []service.Health{service.Passing, service.Critical} {
+		in := web(1, health)
+		s.apply(registration.Register, in)
+		s.apply(registration.SetHealth, in)
+		if err := s.Push(t.Context(), s.observe()[0]); err != nil {
+			t.Fatal(err)
+		}
 		own, err := c.Client.API(token).Agent().Checks()
 		if err != nil {
 			t.Fatal(err)
@@ -74,9 +78,8 @@ func TestTheAgentHasNothingToCorrect(t *testing.T) {
 			t.Fatalf("the servers hold %v, the agent %v; error %v", servers, own, err)
 		}
 		if got, want := servers[0], own[in.ID]; got.Output != want.Output || got.Status != want.Status || got.Notes != want.Notes || got.Name != want.Name {
-			t.Errorf("after %s the servers hold %+v, the agent %+v", kind, got, want)
+			t.Errorf("%s: the servers hold %+v, the agent %+v", health, got, want)
 		}
-		in.Health, in.Notes = service.Critical, "gone"
 	}
 }
 
