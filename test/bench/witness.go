@@ -147,8 +147,8 @@ func later(a, b time.Time) time.Time {
 	return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare)
 }
 
-// lost are the pods that the servers dropped although nobody deleted them, or
-// took back after they had dropped them.
+// lost counts the pods that the servers dropped although they were healthy and
+// their gates open.
 func lost(pods []timeline.Pod) (n int) {
 	for _, p := range pods {
 		if p.Dropped() {

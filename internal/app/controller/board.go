@@ -1,8 +1,6 @@
 package controller
 
-import (
-	"sync"
-)
+import "sync"
 
 // board is what the loops tell of themselves, for probes.
 type board struct {

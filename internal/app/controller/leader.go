@@ -76,7 +76,8 @@ func (l *leadership) begin(term context.Context) {
 }
 
 func (l *leadership) end() {
-	if l.metrics.leading.Set(0); l.term.Swap(nil) != nil {
+	l.metrics.leading.Set(0)
+	if l.term.Swap(nil) != nil {
 		l.log.Info("this replica does not lead any more")
 	}
 }
