@@ -209,7 +209,7 @@ func lookUp(t *testing.T, name string) (map[string]*api.ServiceEntry, uint64) {
 	return byPod, meta.LastIndex
 }
 
-// noFlaps fails if the servers ever dropped one of the pods.
+// noFlaps fails if the servers ever dropped one of the pods after its gate had opened.
 func noFlaps(t *testing.T, pods []timeline.Pod) {
 	t.Helper()
 	for _, p := range pods {
