@@ -82,20 +82,18 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	events := nodes.NewEvents(c.kube)
-	stop.Push(process.Step{Name: "events", Within: time.Second, Do: func(context.Context) error { events.Close(); return nil }})
-	source, board := nodes.New(c.kube), newBoard(metrics)
-	undertaker := &undertaker{
-		source: source, leases: catalog.NewLeases(c.consul, c.opts.ClusterID), agents: newProber(c.opts.ClusterID, c.opts.AgentPort),
-		events: events, leader: leader, board: board, log: c.log.With("component", "nodes"), metrics: metrics,
-		pulse: process.NewPulse("nodes", stuckAfter), maxDead: c.opts.MaxDeadShare, forget: c.opts.ForgetNodesAfter,
-	}
+	board := newBoard(metrics)
+	loops := []loop{c.nodes(leader, board, metrics, stop)}
 
 	group, working := errgroup.WithContext(ctx)
-	probes := process.Probes{Gatherer: c.registry, Pulses: []*process.Pulse{undertaker.pulse}, Ready: func(time.Time) (why, details string) {
-		why, frozen := board.says()
-		return why, strings.TrimSpace(leader.String() + "\n" + frozen)
+	probes := process.Probes{Gatherer: c.registry, Ready: func(time.Time) (why, details string) {
+		why, details = board.says()
+		return why, strings.TrimSpace(leader.String() + "\n" + details)
 	}}
+	var parts []process.Part
+	for _, loop := range loops {
+		probes.Pulses, parts = append(probes.Pulses, loop.pulse), append(parts, loop.parts...)
+	}
 	at, serve, shutdown, err := process.Listen(working, c.opts.Listen, probes.Handler(working))
 	if err != nil {
 		return err
@@ -105,12 +103,31 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 	stop.Push(c.elect(ctx, leader))
 
 	c.log.Info("starting", "cluster", c.opts.ClusterID, "consul", c.opts.ConsulAddress, "pod", c.opts.PodName)
-	for _, part := range []process.Part{serve, {Name: "sources", Do: source.Run}, {Name: "nodes", Do: undertaker.run}} {
+	for _, part := range append(parts, serve) {
 		group.Go(func() error { return part.Run(working) })
 	}
 	err = group.Wait()
 	c.log.Info("stopping; everything stays as it is")
 	return err
+}
+
+// loop is one job of the controller: what runs for it, and the pulse of its passes.
+type loop struct {
+	pulse *process.Pulse
+	parts []process.Part
+}
+
+// nodes makes the loop that minds the cluster's nodes.
+func (c *Controller) nodes(leader *leadership, board *board, metrics *metrics, stop *process.StopStack) loop {
+	source, events := nodes.New(c.kube), nodes.NewEvents(c.kube)
+	stop.Push(process.Step{Name: "events", Within: time.Second, Do: func(context.Context) error { events.Close(); return nil }})
+	undertaker := &undertaker{
+		source: source, leases: catalog.NewLeases(c.consul, c.opts.ClusterID), agents: newProber(c.opts.ClusterID, c.opts.AgentPort),
+		events: events, leader: leader, leads: leader.begins(), report: board.loop("the virtual nodes have not been read from Consul yet"),
+		log: c.log.With("component", "nodes"), metrics: metrics, pulse: process.NewPulse("nodes", stuckAfter),
+		maxDead: c.opts.MaxDeadShare, forget: c.opts.ForgetNodesAfter,
+	}
+	return loop{undertaker.pulse, []process.Part{{Name: "node sources", Do: source.Run}, {Name: "nodes", Do: undertaker.run}}}
 }
 
 // elect takes part in the election until the step is done: when all loops have

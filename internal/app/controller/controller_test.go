@@ -4,9 +4,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"fairway.dev/fairway/internal/nodeview"
 )
@@ -79,4 +83,34 @@ func TestProber(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A replica is ready only if every loop can do its work, and says of each that
+// cannot why.
+func TestBoard(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	b := newBoard(newMetrics(registry))
+	ready := func() float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "fairway_controller_ready" })
+		return families[i].GetMetric()[0].GetGauge().GetValue()
+	}
+	one, two := b.loop("one waits"), b.loop("two waits")
+	says := func(wantWhy, wantDetails string, wantReady float64) {
+		t.Helper()
+		why, details := b.says()
+		if is := ready(); why != wantWhy || details != wantDetails || is != wantReady {
+			t.Errorf("says %q and %q, ready %v; want %q and %q, %v", why, details, is, wantWhy, wantDetails, wantReady)
+		}
+	}
+	one.unblock("one holds back")
+	says("two waits", "one holds back", 0)
+	two.unblock("")
+	says("", "one holds back", 1)
+	one.block("one is blind")
+	says("one is blind", "one holds back", 0)
 }

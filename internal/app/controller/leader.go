@@ -31,14 +31,15 @@ type leadership struct {
 	elector *leaderelection.LeaderElector
 	log     *slog.Logger
 	metrics *metrics
-	changed chan struct{} // has room for one value
+	// loops are told when this replica begins to lead. Each has room for one value.
+	loops []chan struct{}
 
 	// term ends when this replica does not lead any more.
 	term atomic.Pointer[context.Context]
 }
 
 func newLeadership(opts Options, client kubernetes.Interface, log *slog.Logger, metrics *metrics) (*leadership, error) {
-	l := &leadership{log: log, metrics: metrics, changed: make(chan struct{}, 1)}
+	l := &leadership{log: log, metrics: metrics}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Name: leaseName,
 		Lock: &resourcelock.LeaseLock{
@@ -61,6 +62,14 @@ func newLeadership(opts Options, client kubernetes.Interface, log *slog.Logger, 
 	return l, nil
 }
 
+// begins gets a value when this replica begins to lead. Each loop asks for its own,
+// before run.
+func (l *leadership) begins() <-chan struct{} {
+	loop := make(chan struct{}, 1)
+	l.loops = append(l.loops, loop)
+	return loop
+}
+
 // run takes part in the election until ctx ends, and then gives the lead up.
 func (l *leadership) run(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -72,20 +81,18 @@ func (l *leadership) begin(term context.Context) {
 	l.term.Store(&term)
 	l.metrics.leading.Set(1)
 	l.log.Info("this replica leads")
-	l.notify()
+	for _, loop := range l.loops {
+		select {
+		case loop <- struct{}{}:
+		default: // it has yet to look, and will see this too
+		}
+	}
 }
 
 func (l *leadership) end() {
 	l.metrics.leading.Set(0)
 	if l.term.Swap(nil) != nil {
 		l.log.Info("this replica does not lead any more")
-	}
-}
-
-func (l *leadership) notify() {
-	select {
-	case l.changed <- struct{}{}:
-	default:
 	}
 }
 

@@ -37,7 +37,8 @@ type undertaker struct {
 	agents  agents
 	events  events
 	leader  *leadership
-	board   *board
+	leads   <-chan struct{} // leader.begins
+	report  *report
 	log     *slog.Logger
 	metrics *metrics
 	pulse   *process.Pulse
@@ -64,7 +65,7 @@ func (u *undertaker) run(ctx context.Context) error {
 			timer.Stop()
 			return ctx.Err()
 		case <-u.source.Changed():
-		case <-u.leader.changed:
+		case <-u.leads:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -78,7 +79,7 @@ func (u *undertaker) pass(ctx context.Context) time.Duration {
 		for node, agent := range u.doubts {
 			u.doubts[node] = agent.Unread()
 		}
-		u.board.block("the virtual nodes could not be read from Consul: " + consul.Reason(err))
+		u.report.block("the virtual nodes could not be read from Consul: " + consul.Reason(err))
 		u.log.Debug("the virtual nodes could not be read", "err", err)
 		return listAgain
 	}
@@ -86,7 +87,7 @@ func (u *undertaker) pass(ctx context.Context) time.Duration {
 	now := time.Now()
 	view := u.source.View(func(node string) bool { return u.held[node].Node != "" }, now)
 	if !view.Synced {
-		u.board.block("the lists of nodes and of their Leases are not complete yet")
+		u.report.block("the lists of nodes and of their Leases are not complete yet")
 		return listAgain
 	}
 	if u.outdated(view.Nodes, now) {
@@ -293,5 +294,5 @@ func (u *undertaker) tell(plan nodelease.Plan) {
 	if frozen > 0 {
 		frozenSays = fmt.Sprintf("%d nodes are frozen: %s at once", frozen, plan.Mass)
 	}
-	u.board.unblock(frozenSays)
+	u.report.unblock(frozenSays)
 }

@@ -179,9 +179,9 @@ func (c *cluster) expect(t *testing.T, when string, want ...string) {
 func (c *cluster) control(t *testing.T) (leader *leadership, board *board) {
 	t.Helper()
 	metrics := newMetrics(prometheus.NewRegistry())
-	leader, board = &leadership{log: slog.New(slog.DiscardHandler), metrics: metrics, changed: make(chan struct{}, 1)}, newBoard(metrics)
+	leader, board = &leadership{log: slog.New(slog.DiscardHandler), metrics: metrics}, newBoard(metrics)
 	u := &undertaker{
-		source: c, leases: c, agents: c, events: c, leader: leader, board: board,
+		source: c, leases: c, agents: c, events: c, leader: leader, leads: leader.begins(), report: board.loop("nothing was read yet"),
 		log: slog.New(slog.NewTextHandler(t.Output(), nil)), metrics: metrics, pulse: process.NewPulse("nodes", stuckAfter),
 		maxDead: 0.5, forget: time.Hour,
 	}
