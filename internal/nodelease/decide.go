@@ -85,7 +85,11 @@ func (in Input) look(n Node) Decision {
 	case !n.Lease.Held:
 		return decide(Nothing, Unpublished, "nothing of it is in Consul")
 	case !n.Listed && n.Deleted.IsZero():
-		return decide(Confirm, Unknown, "the API server does not list it, which is no proof that it was deleted")
+		says := "the API server does not list it, which is no proof that it was deleted"
+		if n.Unasked != "" {
+			says += "; it could not be asked for that Node: " + n.Unasked
+		}
+		return decide(Confirm, Unknown, "%s", says)
 	case n.Lease.Status == service.Critical:
 		if !n.Deleted.IsZero() && in.Now.Sub(n.Deleted) >= in.Forget {
 			return decide(Remove, Gone, "its Node was deleted %s ago, and its lease has expired", round(in.Now.Sub(n.Deleted)))

@@ -57,6 +57,9 @@ type Node struct {
 	// Deleted is since when it has been proven that the API server has no such
 	// Node; zero if it is not.
 	Deleted time.Time
+	// Unasked says why the API server could not be asked for a Node that it does
+	// not list; empty if it was asked, or was not yet.
+	Unasked string
 	// OutOfService is true if the Node has the taint
 	// node.kubernetes.io/out-of-service: a person, or who acts for one, has made
 	// sure that it is off.

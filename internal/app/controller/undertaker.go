@@ -51,6 +51,8 @@ type undertaker struct {
 	listed time.Time
 	doubts map[string]nodelease.Agent    // of the nodes in doubt
 	stood  map[string]nodelease.Decision // the last decisions
+	// unasked says why the API server could not be asked for a Node, by its name.
+	unasked sync.Map
 }
 
 // run works until ctx ends.
@@ -200,6 +202,9 @@ func (u *undertaker) nodes(known map[string]nodelease.Node) []nodelease.Node {
 			node.Lease = leaseOf(lease)
 		}
 		node.Agent = u.doubts[name]
+		if why, ok := u.unasked.Load(name); ok && !node.Listed {
+			node.Unasked = why.(string)
+		}
 		all = append(all, node)
 	}
 	return all
@@ -233,8 +238,11 @@ func (u *undertaker) act(ctx context.Context, d nodelease.Decision, lease catalo
 	var err error
 	switch d.Act {
 	case nodelease.Confirm:
-		deleted, err := u.source.Confirm(ctx, d.Node)
-		u.log.Debug("asked the API server for a node that it does not list", "node", d.Node, "deleted", deleted, "err", err)
+		if _, err := u.source.Confirm(ctx, d.Node); err != nil {
+			u.unasked.Store(d.Node, err.Error())
+		} else {
+			u.unasked.Delete(d.Node)
+		}
 		return
 	case nodelease.Ask:
 		err = u.leases.Ask(ctx, lease, "Fairway asks the node's agent whether it lives: "+d.Says)
@@ -276,7 +284,8 @@ func (u *undertaker) tell(plan nodelease.Plan) {
 			frozen++
 		}
 		was, known := before[d.Node]
-		if was.Reason == d.Reason || !known && d.Reason == nodelease.Alive {
+		same := was.Reason == d.Reason && (d.Reason != nodelease.Unknown || was.Says == d.Says)
+		if same || !known && d.Reason == nodelease.Alive {
 			continue
 		}
 		u.log.Info("node", "node", d.Node, "state", string(d.Reason), "before", string(was.Reason), "reason", d.Says)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -37,7 +38,9 @@ type cluster struct {
 	consul   error           // why Consul does not answer
 	leases   map[string]catalog.Lease
 	exists   map[string]bool // which Nodes the API server has when it is asked
+	refusal  error           // why the API server does not answer about a Node
 	did      []string
+	logged   strings.Builder
 }
 
 // newCluster makes one in which time is the test's, and lets it live.
@@ -90,8 +93,8 @@ func (c *cluster) View(_ func(string) bool, now time.Time) nodes.View {
 func (c *cluster) Confirm(_ context.Context, node string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.exists[node] {
-		return false, nil
+	if c.exists[node] || c.refusal != nil {
+		return false, c.refusal
 	}
 	if _, known := c.view[node]; !known {
 		c.view[node] = nodelease.Node{Name: node, Deleted: time.Now()}
@@ -145,6 +148,13 @@ func (c *cluster) Remove(_ context.Context, lease catalog.Lease) error {
 	return c.write("remove", lease, "", "")
 }
 
+// Write is the loop's log.
+func (c *cluster) Write(text []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.logged.Write(text)
+}
+
 // Note is events.
 func (c *cluster) Note(node, reason, _ string) { c.tell("note", node, reason) }
 
@@ -182,7 +192,7 @@ func (c *cluster) control(t *testing.T) (leader *leadership, board *board) {
 	leader, board = &leadership{log: slog.New(slog.DiscardHandler), metrics: metrics}, newBoard(metrics)
 	u := &undertaker{
 		source: c, leases: c, agents: c, events: c, leader: leader, leads: leader.begins(), report: board.loop("nothing was read yet"),
-		log: slog.New(slog.NewTextHandler(t.Output(), nil)), metrics: metrics, pulse: process.NewPulse("nodes", stuckAfter),
+		log: slog.New(slog.NewTextHandler(io.MultiWriter(c, t.Output()), nil)), metrics: metrics, pulse: process.NewPulse("nodes", stuckAfter),
 		maxDead: 0.5, forget: time.Hour,
 	}
 	go func() { _ = u.run(t.Context()) }()
@@ -328,8 +338,16 @@ func TestI1DeletedNodeIsRemoved(t *testing.T) {
 			c.renewing["n2"], c.agents["n2"] = false, false
 			c.renewing["n3"], c.agents["n3"], c.exists["n3"] = false, false, false
 		})
+		c.change(func() { c.refusal = errors.New("no right to") })
 		c.changed <- struct{}{}
-		time.Sleep(32 * time.Second)
+		time.Sleep(6 * time.Second)
+		c.change(func() {
+			if says := "it could not be asked for that Node: no right to"; strings.Count(c.logged.String(), says) != 2 {
+				t.Errorf("the log does not say once of each %q:\n%s", says, c.logged.String())
+			}
+			c.refusal = nil
+		})
+		time.Sleep(26 * time.Second)
 		c.expect(t, "one of them is deleted", "ask n3", "expire n3", "warn n3 EntriesHidden")
 		time.Sleep(58 * time.Minute)
 		c.expect(t, "not for long")
