@@ -48,9 +48,13 @@ func controllersComeAndGo(t *testing.T) {
 	})
 	unchanged(t, app, before)
 	undone(t, undo)
-	for _, waiter := range []string{"kube-controller-manager", "kube-scheduler"} {
+	waiters := []string{"cp/kube-controller-manager", "cp/kube-scheduler"}
+	for _, node := range fleet.lab.Nodes() {
+		waiters = append(waiters, node+"/kubelet")
+	}
+	for _, waiter := range waiters {
 		// By themselves they look for the API server again after up to a minute.
-		if err := fleet.lab.Restart(bounded(t), "cp/"+waiter); err != nil {
+		if err := fleet.lab.Restart(bounded(t), waiter); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,9 +1,10 @@
 // Package e2e proves Fairway on a real cluster: kube-apiserver, kubelets,
 // containerd and Consul servers of the lab, Fairway installed by Helm from its
-// own image. One lab serves all tests of the package.
+// own image. One lab serves all tests of the package that run in one process.
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -51,7 +52,7 @@ func run(m *testing.M) int {
 }
 
 func setUp(ctx context.Context) error {
-	topology := cluster.Default("e2e")
+	topology := cluster.Default(cmp.Or(os.Getenv("LAB"), "e2e"))
 	if version := os.Getenv("KUBERNETES"); version != "" {
 		topology.Kubernetes = version
 	}
