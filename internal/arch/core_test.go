@@ -23,6 +23,7 @@ var core = []string{
 	"internal/diagnosis",
 	"internal/nodelease",
 	"internal/consulimport",
+	"internal/purge",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this

@@ -1,6 +1,6 @@
 // Package cli is the user's shell: it looks at the cluster, at the agents and
 // at what the Consul servers give to clients, and says what a person should
-// know. It changes nothing by itself.
+// know. One command changes something, and only when it is told to: purge.
 //
 // Each command is a file: it gathers plain values and hands them to a function
 // of internal/diagnosis that decides, and prints what comes back. A new command
@@ -78,7 +78,8 @@ func command(name, version string) *cobra.Command {
 		Version:     version,
 		Short:       "Why is a pod not found, and what does Fairway do about it",
 		Long: `fairway looks at pods, at Fairway's agents and at what the Consul servers give to
-clients, and says what is wrong and what to do. It changes nothing by itself.
+clients, and says what is wrong and what to do. It changes nothing, but for
+purge --apply.
 
 Kubernetes is reached as kubectl does, Consul as the consul command does: by the
 environment CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and its kin, or by flags.
@@ -102,6 +103,7 @@ func commands(access *access, version string) []*cobra.Command {
 		doctorCommand(access, version),
 		migrateCommand(access),
 		planCommand(access),
+		purgeCommand(access),
 		verifyCommand(access),
 		whyCommand(access),
 		versionCommand(access, version),

@@ -30,7 +30,7 @@ func migrateCommand(access *access) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(migrateKatalogCommand(access))
+	cmd.AddCommand(migrateServicesCommand(access), migrateKatalogCommand(access))
 	return cmd
 }
 

@@ -1,0 +1,154 @@
+package leftover_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
+
+	"fairway.dev/fairway/internal/consul"
+	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/consul/leftover"
+	"fairway.dev/fairway/internal/purge"
+)
+
+// world is a Consul that a registrar has left entries in.
+type world struct {
+	*testing.T
+	*consultest.Cluster
+	client *consul.Client
+}
+
+func newWorld(t *testing.T) *world {
+	c := consultest.Start(t, false)
+	client, _ := c.Server.FairwayClient(c.ManagementToken())
+	return &world{t, c, client}
+}
+
+// register puts an entry under a virtual node.
+func (w *world) register(node string, nodeMeta map[string]string, name, address, health string, meta map[string]string) {
+	w.Helper()
+	_, err := w.Management().Catalog().Register(&api.CatalogRegistration{
+		Node: node, Address: "127.0.0.1", NodeMeta: nodeMeta,
+		Service: &api.AgentService{ID: name + "-" + address, Service: name, Address: address, Port: 80, Meta: meta},
+		Checks:  api.HealthChecks{{Node: node, CheckID: name + "-" + address, Name: "readiness", ServiceID: name + "-" + address, Status: health}},
+	}, nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) find(q leftover.Query) *leftover.Found {
+	w.Helper()
+	found, err := leftover.Find(w.Context(), w.client, q)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return found
+}
+
+// held are the IDs under a Consul node; nil if there is no such node.
+func (w *world) held(node string) (ids []string) {
+	w.Helper()
+	list, _, err := w.Management().Catalog().NodeServiceList(node, nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if list.Node == nil {
+		return nil
+	}
+	ids = []string{}
+	for _, svc := range list.Services {
+		ids = append(ids, svc.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func decide(f *leftover.Found) []purge.Decision {
+	return purge.Decide(purge.Input{Asked: f.Asked, Others: f.Others})
+}
+
+// What a registrar has left goes where nobody misses it, and its node with the
+// last entry; nothing else is touched.
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kubernetes := map[string]string{"external-source": "kubernetes"}
+	east := map[string]string{"fairway-cluster": "east"}
+	w.register("k8s-sync", nil, "web", "10.0.0.1", api.HealthPassing, kubernetes)
+	w.register("k8s-sync", nil, "web", "10.0.0.2", api.HealthPassing, kubernetes)
+	w.register("k8s-sync", nil, "web", "10.0.0.3", api.HealthCritical, kubernetes)
+	w.register("k8s-sync", nil, "db", "10.0.0.4", api.HealthCritical, kubernetes)
+	w.register("k8s-sync", nil, "vm", "10.0.0.5", api.HealthCritical, nil)
+	w.register("fairway-east", east, "web", "10.0.0.1", api.HealthPassing, kubernetes)
+
+	found := w.find(leftover.Query{Node: "k8s-sync", Filter: `Service == "web"`})
+	if len(found.Asked) != 3 || len(found.Others) != 1 {
+		t.Fatalf("asked %+v, others %+v", found.Asked, found.Others)
+	}
+	failed, nodes, err := found.Remove(t.Context(), w.client, decide(found))
+	if err != nil || len(failed) > 0 || len(nodes) > 0 {
+		t.Errorf("failed %v, nodes %v, %v", failed, nodes, err)
+	}
+	if diff := cmp.Diff([]string{"db-10.0.0.4", "vm-10.0.0.5", "web-10.0.0.2"}, w.held("k8s-sync")); diff != "" {
+		t.Errorf("-want +held:\n%s", diff)
+	}
+
+	found = w.find(leftover.Query{Cluster: "east"})
+	everything := purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others, InService: true})
+	failed, nodes, err = found.Remove(t.Context(), w.client, everything)
+	if err != nil || len(failed) > 0 || !slices.Equal(nodes, []string{"fairway-east"}) {
+		t.Errorf("the whole cluster: failed %v, nodes %v, %v", failed, nodes, err)
+	}
+	if held := w.held("fairway-east"); held != nil {
+		t.Errorf("the cluster's node still holds %q", held)
+	}
+	if len(w.held("k8s-sync")) != 3 {
+		t.Errorf("another's entries were touched: %q", w.held("k8s-sync"))
+	}
+}
+
+// What has come back since it was looked at stays.
+func TestWhatChangesMeanwhileStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kubernetes := map[string]string{"external-source": "kubernetes"}
+	w.register("k8s-sync", nil, "web", "10.0.0.1", api.HealthCritical, kubernetes)
+	w.register("k8s-sync", nil, "web", "10.0.0.2", api.HealthCritical, kubernetes)
+	found := w.find(leftover.Query{Node: "k8s-sync"})
+	w.register("k8s-sync", nil, "web", "10.0.0.2", api.HealthPassing, kubernetes)
+
+	failed, _, err := found.Remove(t.Context(), w.client, decide(found))
+	if err != nil || len(failed) != 1 || !errors.Is(failed[1], consul.ErrConflict) {
+		t.Errorf("failed %v, %v; want a conflict about the second", failed, err)
+	}
+	if diff := cmp.Diff([]string{"web-10.0.0.2"}, w.held("k8s-sync")); diff != "" {
+		t.Errorf("-want +held:\n%s", diff)
+	}
+}
+
+// An answer that ACLs have filtered is not known; a node that a Consul agent
+// keeps is known for one.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register("k8s-sync", nil, "web", "10.0.0.1", api.HealthCritical, nil)
+	blind, _ := w.Server.FairwayClient(w.Token(`node_prefix "" { policy = "read" }`))
+	if found, err := leftover.Find(t.Context(), blind, leftover.Query{Node: "k8s-sync"}); !errors.Is(err, consul.ErrFiltered) {
+		t.Errorf("without the right to see services: %+v, %v", found, err)
+	}
+	if found := w.find(leftover.Query{Node: "k8s"}); len(found.Asked) != 0 {
+		t.Errorf("a node that is not there: %+v", found.Asked)
+	}
+	if _, err := leftover.Find(t.Context(), w.client, leftover.Query{Node: "k8s-sync", Filter: "nonsense ="}); err == nil || !strings.Contains(err.Error(), "boolean expression") {
+		t.Errorf("a filter that makes no sense: %v", err)
+	}
+	found := w.find(leftover.Query{Node: "server"})
+	if len(found.Asked) == 0 || !found.Asked[0].Agent {
+		t.Errorf("the server's own node: %+v", found.Asked)
+	}
+}
