@@ -48,7 +48,7 @@ func BenchmarkLedger(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			in := input(crowd(n), policy())
 			l := export.NewLedger(in.Policy)
-			l.See(in.Cluster, nil)
+			l.See(in.Cluster)
 			for shard, entries := range settled(in.Cluster, in.Policy).entries() {
 				l.Read(shard, entries)
 			}
@@ -56,7 +56,7 @@ func BenchmarkLedger(b *testing.B) {
 			changed := []export.Object{in.Cluster.Services[7].Object()}
 			in.Cluster.Slices[7].Endpoints[0].Ready = new(false)
 			for b.Loop() {
-				l.See(in.Cluster, changed)
+				l.SeeChanges(in.Cluster, changed)
 				if plan := l.Plan(in.Evidence); len(plan.Ops) != 1 {
 					b.Fatal(ops(plan))
 				}

@@ -55,7 +55,7 @@ type Plan struct {
 func Decide(in Input) Plan {
 	ledger := NewLedger(in.Policy)
 	ledger.breaker = in.Breaker
-	ledger.See(in.Cluster, nil)
+	ledger.See(in.Cluster)
 	for shard, entries := range in.Entries {
 		ledger.Read(shard, entries)
 	}

@@ -4,8 +4,10 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"fairway.dev/fairway/internal/registration"
+	"fairway.dev/fairway/internal/service"
 )
 
 // Ledger keeps what was decided of each Service, so that a change makes no more be
@@ -44,22 +46,24 @@ func NewLedger(policy Policy) *Ledger {
 	}
 }
 
-// See takes in the cluster as it is now. changed are the Services that may have
-// changed since the last time, or have endpoints that have; nil are all of them,
-// and so it must be if anything but Services and EndpointSlices may have changed.
-func (l *Ledger) See(cluster Cluster, changed []Object) {
+// See takes in the cluster as it is now, of which anything may have changed.
+func (l *Ledger) See(cluster Cluster) {
 	l.reading = newReading(cluster, l.policy)
-	if changed == nil {
-		for object := range l.reading.services {
-			l.stale[object] = true
-		}
-		for object := range l.entries {
-			l.stale[object] = true
-		}
-		for object := range l.parts {
-			l.stale[object] = true
-		}
+	for object := range l.reading.services {
+		l.stale[object] = true
 	}
+	for object := range l.entries {
+		l.stale[object] = true
+	}
+	for object := range l.parts {
+		l.stale[object] = true
+	}
+}
+
+// SeeChanges takes in the cluster as it is now, of which only these Services and
+// EndpointSlices of them may have changed, and what proves that objects are no more.
+func (l *Ledger) SeeChanges(cluster Cluster, changed []Object) {
+	l.reading = newReading(cluster, l.policy)
 	for _, object := range changed {
 		l.stale[object] = true
 	}
@@ -219,4 +223,57 @@ func (l *Ledger) restrain(plan registration.Plan, evidence Evidence) (registrati
 	return l.breaker.Restrain(plan, in, registration.Evidence{
 		Now: evidence.Now, MaxShare: evidence.MaxShare, AllowedUntil: evidence.AllowedUntil, Answers: answers,
 	})
+}
+
+// Count is how much there is of what.
+type Count struct {
+	Services  map[Verdict]int // that are there
+	Invalid   int             // Services with annotations that are not understood
+	Instances int             // that are asked for
+	Entries   int             // in the registry, as far as it was read, foreign ones too
+}
+
+// Count counts what was decided last.
+func (l *Ledger) Count() Count {
+	count := Count{Services: map[Verdict]int{}}
+	for _, part := range l.parts {
+		if part.verdict != "" {
+			count.Services[part.verdict]++
+		}
+		if part.invalid {
+			count.Invalid++
+		}
+		count.Instances += part.wants
+	}
+	for _, held := range l.entries {
+		count.Entries += len(held)
+	}
+	for _, shard := range l.shards {
+		count.Entries += shard.misplaced
+	}
+	return count
+}
+
+// Named are the objects whose end matters: Services that have entries, what has
+// stated those, and what is asked about.
+func (l *Ledger) Named() map[Object]bool {
+	named := map[Object]bool{}
+	for svc, held := range l.entries {
+		named[svc] = true
+		for _, entry := range held {
+			staters, _ := parseObjects(entry.Instance.Meta[service.MetaStatedBy])
+			for _, object := range staters {
+				named[object] = true
+			}
+			for _, node := range []string{strings.TrimPrefix(entry.Instance.Endpoint.Key, keyNode), entry.Instance.Meta[service.MetaEndpointNode]} {
+				named[Object{KindNode, "", node}] = true
+			}
+		}
+	}
+	for _, part := range l.parts {
+		for _, object := range part.ask {
+			named[object] = true
+		}
+	}
+	return named
 }

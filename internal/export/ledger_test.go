@@ -20,10 +20,6 @@ func TestALedgerPlansTheWhole(t *testing.T) {
 		r := settled(was, p)
 		l := export.NewLedger(p)
 		var view export.Cluster
-		see := func(next export.Cluster, changed []export.Object) {
-			view = next
-			l.See(view, changed)
-		}
 		read := map[int]bool{}
 		breaker := registration.Breaker{}
 		t.Repeat(map[string]func(*rapid.T){
@@ -35,10 +31,14 @@ func TestALedgerPlansTheWhole(t *testing.T) {
 					}
 				}
 			},
-			"all changes": func(t *rapid.T) { see(drawView(t, was, drawLater(t, was)), nil) },
+			"all changes": func(t *rapid.T) {
+				view = drawView(t, was, drawLater(t, was))
+				l.See(view)
+			},
 			"a Service and its slices change": func(t *rapid.T) {
 				name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "Service")
-				see(withService(view, drawView(t, was, drawLater(t, was)), name), []export.Object{{Kind: export.KindService, Namespace: "shop", Name: name}})
+				view = withService(view, drawView(t, was, drawLater(t, was)), name)
+				l.SeeChanges(view, []export.Object{{Kind: export.KindService, Namespace: "shop", Name: name}})
 			},
 			"somebody else writes": func(t *rapid.T) {
 				drift(t, r)
@@ -120,4 +120,26 @@ func withService(c, of export.Cluster, name string) export.Cluster {
 		}
 	}
 	return next
+}
+
+// The breaker's shares are of all that is in service, however little is decided
+// anew.
+func TestSharesAreOfTheWhole(t *testing.T) {
+	in := input(crowd(3), policy())
+	in.Evidence.MaxShare = 0.5
+	l := export.NewLedger(in.Policy)
+	l.See(in.Cluster)
+	for shard, entries := range settled(in.Cluster, in.Policy).entries() {
+		l.Read(shard, entries)
+	}
+	l.Plan(in.Evidence)
+	var changed []export.Object
+	for i, slice := range in.Cluster.Slices { // one of five endpoints of each Service
+		in.Cluster.Slices[i].Endpoints = slice.Endpoints[1:]
+		changed = append(changed, in.Cluster.Services[i].Object())
+	}
+	l.SeeChanges(in.Cluster, changed)
+	if plan := l.Plan(in.Evidence); len(plan.Ops) != 3 || len(plan.Frozen) > 0 {
+		t.Errorf("%v", ops(plan))
+	}
 }
