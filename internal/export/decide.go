@@ -110,16 +110,25 @@ func (r *reading) owns(entry registration.Entry) bool {
 // it is not for us to touch (I5). The zero Object is no Service.
 func (r *reading) serviceOf(shard int, entry registration.Entry) (svc Object, misplaced bool) {
 	ref := entry.Instance.Endpoint
-	parts := strings.SplitN(entry.Instance.ID, "_", 6) // as service.EndpointRef.InstanceID joins them
-	switch {
-	case len(parts) == 6 && parts[0] == "fairway" && parts[4] == "svc":
-		svc = Object{KindService, parts[1], parts[2]}
-	case r.owns(entry) && ref.Key != "":
-		svc = Object{KindService, ref.Namespace, ref.Service}
-	default:
+	svc, ok := ServiceOfID(entry.Instance.ID)
+	if !ok && (!r.owns(entry) || ref.Key == "") {
 		return Object{}, false
 	}
+	if !ok {
+		svc = Object{KindService, ref.Namespace, ref.Service}
+	}
 	return svc, ShardOf(svc.Namespace, svc.Name) != shard
+}
+
+// ServiceOfID is the Service whose instance has the ID, as service.EndpointRef makes
+// it. It is not ok if it is no such ID.
+func ServiceOfID(id string) (svc Object, ok bool) {
+	const parts = 6
+	part := strings.SplitN(id, "_", parts)
+	if len(part) != parts || part[0] != "fairway" || part[4] != "svc" {
+		return Object{}, false
+	}
+	return Object{KindService, part[1], part[2]}, true
 }
 
 // claim makes the claims of a Service that is there.

@@ -29,6 +29,7 @@ const externalIP annotation.Address = "external-ip"
 // Result is what one Service asks for.
 type Result struct {
 	Service Object
+	UID     string // of the Service
 	Verdict Verdict
 	Reason  string // why; for a person who wonders
 	Name    string // the name in Consul, if it is published
@@ -112,7 +113,7 @@ func newReading(cluster Cluster, policy Policy) *reading {
 
 // result decides about one Service.
 func (d *described) result() Result {
-	out := Result{Service: d.svc.Object(), Errors: d.declared.Errors}
+	out := Result{Service: d.svc.Object(), UID: d.svc.UID, Errors: d.declared.Errors}
 	out.Verdict, out.Reason = d.verdict()
 	if out.Verdict != Published {
 		return out
