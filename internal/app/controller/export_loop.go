@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -11,6 +12,7 @@ import (
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/export"
+	"fairway.dev/fairway/internal/kube/services"
 )
 
 // shardRegistries are those of a cluster, by number.
@@ -43,17 +45,23 @@ func (l leasePermission) allowance(ctx context.Context) (string, error) {
 }
 
 // exports makes the loop that publishes Services.
-func (c *Controller) exports(leader *leadership, board *board, source serviceSource, events serviceEvents) (loop, error) {
+func (c *Controller) exports(leader *leadership, board *board, stop *process.StopStack) (loop, error) {
 	registries, err := shardRegistries(c.consul, c.opts.ClusterID)
 	if err != nil {
 		return loop{}, err
 	}
+	policy := c.opts.policy(c.opts.ClusterID)
+	source := services.New(c.kube, c.custom, services.Options{
+		NamespaceLabels: !policy.Namespaces.Empty(), Ingress: policy.Ingress, Gateway: policy.Gateway,
+	})
+	events := services.NewEvents(c.kube)
+	stop.Push(process.Step{Name: "events on Services", Within: time.Second, Do: func(context.Context) error { events.Close(); return nil }})
 	e := newExporter(exporter{
 		source: source, leader: leader, leads: leader.begins(), events: events,
 		permits: leasePermission{c.kube, c.opts.PodNamespace},
 		report:  board.loop("the entries of Services have not been read from Consul yet"),
 		log:     c.log.With("component", "export"), metrics: newExportMetrics(c.registry), pulse: process.NewPulse("export", stuckAfter),
 		maxShare: c.opts.MaxRemovalShare, resync: c.opts.ExportResync,
-	}, registries, c.opts.policy(c.opts.ClusterID))
-	return loop{e.pulse, []process.Part{{Name: "service source", Do: source.Run}, {Name: "export", Do: e.run}}}, nil
+	}, registries, policy)
+	return loop{e.pulse, []process.Part{{Name: "service sources", Do: source.Run}, {Name: "export", Do: e.run}}}, nil
 }

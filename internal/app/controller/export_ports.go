@@ -4,15 +4,9 @@ import (
 	"context"
 
 	"fairway.dev/fairway/internal/export"
+	"fairway.dev/fairway/internal/kube/services"
 	"fairway.dev/fairway/internal/registration"
 )
-
-// serviceView is the cluster as of one moment.
-type serviceView struct {
-	Cluster export.Cluster
-	Synced  bool
-	Problem string
-}
 
 // serviceSource is the cluster's Services as the API server shows them.
 type serviceSource interface {
@@ -21,7 +15,7 @@ type serviceSource interface {
 	// Changes returns the Services that were touched since the last call; any other
 	// may be, too, if all is true. A View after it shows what it has told of.
 	Changes() (touched []export.Object, all bool)
-	View() serviceView
+	View() services.View
 	// Ask takes up export.Plan.Ask, and Confirm export.Plan.Confirm. What Ask finds
 	// out shows in the View. An error means that it could not be found out.
 	Ask(ctx context.Context, object export.Object) error
