@@ -41,6 +41,7 @@ type exporter struct {
 	forgotten time.Time   // when proofs were last dropped
 	underway  map[string]registration.Op
 	failures  map[string]*failure
+	due       map[string]time.Time        // since when, by instance ID
 	asked     map[export.Object]*question // of export.Plan.Ask
 	doubted   map[export.Object]*question // of export.Plan.Confirm
 	confirmed map[export.Object]time.Time

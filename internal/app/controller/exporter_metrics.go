@@ -19,7 +19,7 @@ type exportMetrics struct {
 	passSeconds  prometheus.Histogram
 	readFailures prometheus.Counter
 	readAt       prometheus.Gauge
-	completeAt   prometheus.Gauge
+	dueSince     prometheus.Gauge
 	questions    *prometheus.CounterVec
 }
 
@@ -46,13 +46,13 @@ func newExportMetrics(reg prometheus.Registerer) *exportMetrics {
 			Name: "fairway_export_read_failures_total", Help: "Reads of a shard that failed, so that nothing was changed there."}),
 		readAt: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fairway_export_read_timestamp_seconds", Help: "When the shard was read that was not read for longest; 0 if one is not known."}),
-		completeAt: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "fairway_export_complete_timestamp_seconds", Help: "When Consul was last known to hold all that the Services ask for, but for what is frozen; 0 if never."}),
+		dueSince: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fairway_export_due_since_timestamp_seconds", Help: "Since when the write is due that has been for longest, but for those that are refused; 0 if none is."}),
 		questions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fairway_export_questions_total", Help: "Questions to the API server about objects that a list lacked, or Services of which removals are frozen, by result."}, []string{"result"}),
 	}
 	reg.MustRegister(m.services, m.instances, m.frozen, m.writes, m.writeSeconds, m.passSeconds, m.readFailures,
-		m.readAt, m.completeAt, m.questions)
+		m.readAt, m.dueSince, m.questions)
 	// What happens for the first time is an increase only if there was a value
 	// before.
 	for _, op := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister} {
@@ -89,18 +89,23 @@ func (e *exporter) count(plan export.Plan, refused map[string]refusal) {
 		m.instances.WithLabelValues(state).Set(float64(n))
 	}
 	m.frozen.Set(float64(len(plan.Frozen)))
-	oldest := time.Now()
+	read, due := time.Now(), time.Time{}
 	for _, shard := range e.shards {
-		if shard.readAt.Before(oldest) {
-			oldest = shard.readAt
+		read = earlier(read, shard.readAt)
+	}
+	m.readAt.Set(seconds(read))
+	for id, since := range e.due {
+		if _, is := refused[id]; !is && (due.IsZero() || since.Before(due)) {
+			due = since
 		}
 	}
-	if oldest.IsZero() {
-		m.readAt.Set(0)
-		return
+	m.dueSince.Set(seconds(due))
+}
+
+// seconds is a time as metrics have it; the zero time is 0.
+func seconds(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
 	}
-	m.readAt.Set(float64(oldest.UnixMilli()) / 1000)
-	if len(plan.Ops) == 0 {
-		m.completeAt.SetToCurrentTime()
-	}
+	return float64(at.UnixMilli()) / 1000
 }

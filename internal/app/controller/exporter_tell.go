@@ -11,6 +11,17 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
+// The reasons of Events on Services.
+const (
+	reasonPublished   = "Published"
+	reasonUnpublished = "NotPublished"
+	reasonAnnotation  = "InvalidAnnotation"
+	reasonSkipped     = "EndpointsSkipped"
+	reasonRefused     = "RegistryRefused"
+	reasonFrozen      = "RemovalsFrozen"
+	reasonResumed     = "RemovalsResumed"
+)
+
 // untoldFor is how long a replica that does not lead remembers what is to be told of
 // a Service. If it leads by then, whoever led before may not have told it.
 const untoldFor = 2 * leadFor
@@ -37,17 +48,17 @@ func standOf(result export.Result) stand {
 		for _, err := range result.Errors {
 			problems = append(problems, err.String())
 		}
-		return stand{"InvalidAnnotation", strings.Join(problems, "; "), true}
+		return stand{reasonAnnotation, strings.Join(problems, "; "), true}
 	case result.Verdict == export.Undecided:
-		return stand{"NotPublished", "What stands in Consul stays as it is, and nothing new is published: " + result.Reason, true}
+		return stand{reasonUnpublished, "What stands in Consul stays as it is, and nothing new is published: " + result.Reason, true}
 	case result.Verdict == export.Unpublished:
-		return stand{"NotPublished", "Not published in Consul: " + result.Reason, false}
+		return stand{reasonUnpublished, "Not published in Consul: " + result.Reason, false}
 	case len(result.Skipped) > 0 && len(result.Instances) == 0:
-		return stand{"EndpointsSkipped", fmt.Sprintf("Service %q has no instance in Consul: %s", result.Name, result.Skipped[0].Reason), true}
+		return stand{reasonSkipped, fmt.Sprintf("Service %q has no instance in Consul: %s", result.Name, result.Skipped[0].Reason), true}
 	case len(result.Skipped) > 0:
-		return stand{"EndpointsSkipped", fmt.Sprintf("Some endpoints are not published: %s", result.Skipped[0].Reason), true}
+		return stand{reasonSkipped, fmt.Sprintf("Some endpoints are not published: %s", result.Skipped[0].Reason), true}
 	}
-	return stand{"Published", fmt.Sprintf("Published in Consul as %q: %s", result.Name, result.Reason), false}
+	return stand{reasonPublished, fmt.Sprintf("Published in Consul as %q: %s", result.Name, result.Reason), false}
 }
 
 // tell tells people how the Services stand, and what has changed.
@@ -141,7 +152,7 @@ func (e *exporter) tellRefused(refused map[string]refusal, now time.Time) {
 		if why[r.service] == "" {
 			why[r.service] = r.why
 			if e.refusedWhy[r.service] != r.why {
-				e.note(r.service, r.uid, stand{"RegistryRefused", "Consul does not take an instance: " + r.why, true}, now)
+				e.note(r.service, r.uid, stand{reasonRefused, "Consul does not take an instance: " + r.why, true}, now)
 			}
 		}
 	}
@@ -163,13 +174,13 @@ func (e *exporter) tellFrozen(plan export.Plan, now time.Time) {
 		}
 		frozen[svc] = uid
 		if _, before := e.frozen[svc]; !before {
-			e.note(svc, uid, stand{"RemovalsFrozen", frozenText(counts[svc], f.Reason, f.Waits) +
+			e.note(svc, uid, stand{reasonFrozen, frozenText(counts[svc], f.Reason, f.Waits) +
 				". To let all go that are frozen, annotate the Lease " + leaseName + " with " + allowRemovals + "=TIME", true}, now)
 		}
 	}
 	for svc, uid := range e.frozen {
 		if _, still := frozen[svc]; !still {
-			e.note(svc, uid, stand{"RemovalsResumed", "no removal is frozen any more", false}, now)
+			e.note(svc, uid, stand{reasonResumed, "no removal is frozen any more", false}, now)
 		}
 	}
 	e.frozen = frozen

@@ -76,7 +76,9 @@ func exportPolicy(cluster string) export.Policy {
 
 // leads makes the replica the leader.
 func (r *replica) leads() *replica {
-	lead(r.t, r.leader)
+	term, end := context.WithCancel(context.Background())
+	r.t.Cleanup(end)
+	r.leader.begin(term)
 	return r
 }
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"fairway.dev/fairway/internal/consul"
@@ -48,13 +49,15 @@ func (s *shard) takes(op registration.Op, now time.Time, resync time.Duration) b
 // each entry at a time. It returns when to look again if nothing happens before.
 func (e *exporter) launch(ctx context.Context, plan export.Plan, now time.Time) (next time.Time) {
 	next = now.Add(e.resync)
-	planned := make(map[string]bool, len(plan.Ops))
+	due := make(map[string]time.Time, len(plan.Ops))
 	for _, op := range plan.Ops {
 		id := op.Instance.ID
-		if planned[id] { // one after the other
+		if _, twice := due[id]; twice { // one after the other
 			continue
 		}
-		planned[id] = true
+		if due[id] = now; !e.due[id].IsZero() {
+			due[id] = e.due[id]
+		}
 		if _, busy := e.underway[id]; busy {
 			continue
 		}
@@ -66,11 +69,10 @@ func (e *exporter) launch(ctx context.Context, plan export.Plan, now time.Time) 
 			e.write(ctx, shard, op)
 		}
 	}
-	for id, f := range e.failures {
-		if !planned[id] && now.After(f.next) { // nobody asks for it any more
-			delete(e.failures, id)
-		}
-	}
+	e.due = due
+	maps.DeleteFunc(e.failures, func(id string, f *failure) bool {
+		return due[id].IsZero() && now.After(f.next) // nobody asks for it any more
+	})
 	for _, shard := range e.shards {
 		if shard.lapsed && shard.underway == 0 && shard.takes(registration.Op{}, now, e.resync) {
 			e.renew(ctx, shard)
