@@ -2,7 +2,6 @@ package export
 
 import (
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -99,7 +98,7 @@ func (l *Ledger) Read(number int, entries []registration.Entry) {
 		}
 	}
 	for svc, held := range now {
-		if !reflect.DeepEqual(held, l.entries[svc]) {
+		if !maps.EqualFunc(held, l.entries[svc], registration.Entry.Same) {
 			l.entries[svc] = held
 			l.stale[svc] = true
 		}
