@@ -64,6 +64,7 @@ type shard struct {
 	underway int // writes
 	failures int // to read, in a row
 	problem  string
+	told     bool // how its Services stood at first
 }
 
 // newExporter makes an exporter that has seen nothing.

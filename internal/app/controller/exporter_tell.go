@@ -71,9 +71,15 @@ func (e *exporter) tell(plan export.Plan, problem string) {
 			continue
 		}
 		e.told[result.Service] = is
-		if is.warn || known { // not all that is as it should be, whenever a process starts
+		// A process that has just started has no news of what is as it should be, and a
+		// new Service that is not published is none.
+		began := e.shards[export.ShardOf(result.Service.Namespace, result.Service.Name)].told
+		if is.warn || known || began && is.reason == reasonPublished {
 			e.note(result.Service, result.UID, is, now)
 		}
+	}
+	for _, shard := range e.shards {
+		shard.told = !shard.readAt.IsZero() || shard.told
 	}
 	refused := e.refused(plan)
 	e.tellRefused(refused, now)

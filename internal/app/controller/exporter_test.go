@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"fairway.dev/fairway/internal/app/process"
+	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/export"
@@ -33,25 +34,36 @@ type replica struct {
 	end      func()
 }
 
-// start starts one. It leads when it is told to.
-func start(t testing.TB, c *consultest.Cluster, cluster string, kube *fakeKubernetes, resync time.Duration) *replica {
-	t.Helper()
-	return startWith(t, registriesOf(t, c, cluster, strings.ReplaceAll(consultest.ExportRules, "east", cluster)), cluster, kube, resync)
+// rights are those of a replica of a cluster, at a Consul. They outlive it, as in a
+// cluster.
+type rights struct {
+	client  *consul.Client
+	cluster string
 }
 
-// registriesOf are those of a cluster, by a token that has the rules.
-func registriesOf(t testing.TB, c *consultest.Cluster, cluster, rules string) []shardRegistry {
-	t.Helper()
+func newRights(c *consultest.Cluster, cluster, rules string) rights {
 	client, _ := c.Server.FairwayClient(c.Token(rules))
-	registries, err := shardRegistries(client, cluster)
+	return rights{client, cluster}
+}
+
+// publisher has the rights of one that publishes the Services of a cluster.
+func publisher(c *consultest.Cluster, cluster string) rights {
+	return newRights(c, cluster, strings.ReplaceAll(consultest.ExportRules, "east", cluster))
+}
+
+// start starts a replica. It leads when it is told to.
+func (p rights) start(t testing.TB, kube *fakeKubernetes) *replica {
+	t.Helper()
+	return p.startEvery(t, kube, often)
+}
+
+// startEvery starts one that reads what stands in Consul so often.
+func (p rights) startEvery(t testing.TB, kube *fakeKubernetes, resync time.Duration) *replica {
+	t.Helper()
+	registries, err := shardRegistries(p.client, p.cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return registries
-}
-
-func startWith(t testing.TB, registries []shardRegistry, cluster string, kube *fakeKubernetes, resync time.Duration) *replica {
-	t.Helper()
 	r := &replica{t: t, kube: kube, registry: prometheus.NewRegistry()}
 	metrics, log := newMetrics(r.registry), slog.New(slog.DiscardHandler)
 	r.leader, r.board = &leadership{log: log, metrics: metrics}, newBoard(metrics)
@@ -59,7 +71,7 @@ func startWith(t testing.TB, registries []shardRegistry, cluster string, kube *f
 		source: kube, leader: r.leader, leads: r.leader.begins(), events: kube, permits: kube, report: r.board.loop("nothing was read yet"),
 		log: log, metrics: newExportMetrics(r.registry), pulse: process.NewPulse("export", stuckAfter),
 		maxShare: 0.5, resync: resync,
-	}, registries, exportPolicy(cluster))
+	}, registries, exportPolicy(p.cluster))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.run(ctx) }()
@@ -153,7 +165,8 @@ const often = 500 * time.Millisecond
 func TestServiceLife(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
-	r := start(t, c, "east", kube, often).leads()
+	east := publisher(c, "east")
+	r := east.start(t, kube).leads()
 	kube.set("web", 3)
 	eventuallyAt(t, c, "web", 3, 3)
 	kube.change(func() {
@@ -166,9 +179,12 @@ func TestServiceLife(t *testing.T) {
 	eventuallyAt(t, c, "web", 2, 3)
 
 	r.rests()
+	if want, got := []string{"Normal web Published"}, kube.told(); !cmp.Equal(want, got) {
+		t.Errorf("Events %q, want %q", got, want)
+	}
 	before := c.Index()
 	r.end()
-	r = start(t, c, "east", kube.another(), often).leads()
+	r = east.start(t, kube.another()).leads()
 	r.rests()
 	if after := c.Index(); after != before {
 		t.Errorf("raft index moved from %s to %s over a restart", before, after)
@@ -177,14 +193,10 @@ func TestServiceLife(t *testing.T) {
 	kube = r.kube
 	kube.put(sliceOf("web", "a", 1, 3))
 	eventuallyAt(t, c, "web", 2, 2)
-	kube.set("web", 2, func(svc *export.Service) { svc.Annotations["fairway.dev/service-name"] = "shop-web" })
-	eventuallyAt(t, c, "shop-web", 2, 2)
-	eventuallyAt(t, c, "web", 0, 0)
 	kube.remove("web")
-	eventuallyAt(t, c, "shop-web", 0, 0)
-	want := []string{"Normal web Published"}
-	if got := kube.told(); !cmp.Equal(want, got) {
-		t.Errorf("Events %q, want %q", got, want)
+	eventuallyAt(t, c, "web", 0, 0)
+	if got := kube.told(); len(got) > 0 {
+		t.Errorf("Events %q after the restart", got)
 	}
 }
 
@@ -192,11 +204,12 @@ func TestServiceLife(t *testing.T) {
 func TestI2NewLeaderOfTheExportWritesNothing(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	kube.set("web", 3)
 	kube.set("api", 2)
 	kube.set("typo", 2, func(svc *export.Service) { svc.Annotations["fairway.dev/service-prot"] = "http" })
-	one := start(t, c, "east", kube, often).leads()
-	two := start(t, c, "east", kube.another(), often)
+	one := east.start(t, kube).leads()
+	two := east.start(t, kube.another())
 	eventuallyAt(t, c, "web", 3, 3)
 	one.rests()
 	two.rests()
@@ -215,8 +228,9 @@ func TestI2NewLeaderOfTheExportWritesNothing(t *testing.T) {
 func TestOnlyWhoLeadsAndSeesPublishes(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	kube.set("web", 2)
-	r := start(t, c, "east", kube, often)
+	r := east.start(t, kube)
 	consultest.Eventually(t, "it has decided", func() error {
 		if r.metric("fairway_export_instances", "state=due") != 2 {
 			return fmt.Errorf("nothing is due")
@@ -234,7 +248,7 @@ func TestOnlyWhoLeadsAndSeesPublishes(t *testing.T) {
 	blind.synced = false
 	clear(blind.services)
 	clear(blind.slices)
-	r = start(t, c, "east", blind, often).leads()
+	r = east.start(t, blind).leads()
 	consultest.Eventually(t, "it says that it is blind", func() error {
 		if why, _ := r.board.says(); !strings.Contains(why, "not complete yet") {
 			return fmt.Errorf("it says %q", why)
@@ -250,13 +264,13 @@ func TestOnlyWhoLeadsAndSeesPublishes(t *testing.T) {
 func TestI1MissingServicesAndSlicesAreHeld(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
-	for _, name := range []string{"web", "api"} {
-		kube.set(name, 2)
-		kube.put(sliceOf(name, "b", 2, 4))
-	}
-	r := start(t, c, "east", kube, often).leads()
+	east := publisher(c, "east")
+	kube.set("web", 2)
+	kube.put(sliceOf("web", "b", 2, 4))
+	kube.set("api", 2)
+	r := east.start(t, kube).leads()
 	eventuallyAt(t, c, "web", 4, 4)
-	eventuallyAt(t, c, "api", 4, 4)
+	eventuallyAt(t, c, "api", 2, 2)
 	r.rests()
 	before := c.Index()
 	r.end()
@@ -264,9 +278,9 @@ func TestI1MissingServicesAndSlicesAreHeld(t *testing.T) {
 	kube = kube.another() // a new process, before which the lists are short
 	kube.away = true
 	kube.hidden = map[string]bool{"web-b": true, "api": true}
-	r = start(t, c, "east", kube, often).leads()
+	r = east.start(t, kube).leads()
 	consultest.Eventually(t, "what is missing is held and asked about", func() error {
-		if held := r.metric("fairway_export_instances", "state=held"); held != 6 || r.metric("fairway_export_questions_total", "result=unknown") < 2 {
+		if held := r.metric("fairway_export_instances", "state=held"); held != 4 || r.metric("fairway_export_questions_total", "result=unknown") < 2 {
 			return fmt.Errorf("%v are held", held)
 		}
 		return nil
@@ -289,8 +303,8 @@ func TestI5TwoClustersPublishOneName(t *testing.T) {
 	east, west := newFakeKubernetes(), newFakeKubernetes()
 	east.set("web", 2)
 	west.set("web", 3)
-	one := start(t, c, "east", east, often).leads()
-	two := start(t, c, "west", west, often).leads()
+	one := publisher(c, "east").start(t, east).leads()
+	two := publisher(c, "west").start(t, west).leads()
 	eventuallyAt(t, c, "web", 5, 5)
 	one.rests()
 	two.rests()
@@ -313,8 +327,9 @@ func TestI5TwoClustersPublishOneName(t *testing.T) {
 func TestForeignHands(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	kube.set("web", 3)
-	r := start(t, c, "east", kube, often).leads()
+	r := east.start(t, kube).leads()
 	eventuallyAt(t, c, "web", 3, 3)
 	r.rests()
 	node := catalog.NodeName("east", export.ShardName(export.ShardOf("shop", "web")))
@@ -353,8 +368,10 @@ func TestForeignHands(t *testing.T) {
 func TestI1FilteredShardsAreUnknown(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	kube.set("web", 2)
-	r := start(t, c, "east", kube, often).leads()
+	poor := newRights(c, "east", `service_prefix "api" { policy = "write" }`)
+	r := east.start(t, kube).leads()
 	eventuallyAt(t, c, "web", 2, 2)
 	r.rests()
 	r.end()
@@ -363,7 +380,7 @@ func TestI1FilteredShardsAreUnknown(t *testing.T) {
 	kube.set("api", 1)
 	kube.remove("web")
 	kube.change(func() { kube.away = true })
-	r = startWith(t, registriesOf(t, c, "east", `service_prefix "api" { policy = "write" }`), "east", kube, often).leads()
+	r = poor.start(t, kube).leads()
 	consultest.Eventually(t, "it says that the answers are filtered", func() error {
 		if why, _ := r.board.says(); !strings.Contains(why, "filtered") {
 			return fmt.Errorf("it says %q", why)
@@ -380,8 +397,9 @@ func TestI1FilteredShardsAreUnknown(t *testing.T) {
 func TestI2ConsulServersAway(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	kube.set("web", 3)
-	r := start(t, c, "east", kube, often).leads()
+	r := east.start(t, kube).leads()
 	eventuallyAt(t, c, "web", 3, 3)
 	r.rests()
 	c.Server.Stop()
@@ -403,11 +421,12 @@ func TestI2ConsulServersAway(t *testing.T) {
 func TestI1MassRemovalOfServicesIsFrozen(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	names := []string{"a", "b", "c", "d"}
 	for _, name := range names {
 		kube.set(name, 1)
 	}
-	r := start(t, c, "east", kube, often).leads()
+	r := east.start(t, kube).leads()
 	for _, name := range names {
 		eventuallyAt(t, c, name, 1, 1)
 	}
@@ -449,9 +468,10 @@ func TestI1MassRemovalOfServicesIsFrozen(t *testing.T) {
 func TestImportedServicesAreNotPublished(t *testing.T) {
 	t.Parallel()
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
+	east := publisher(c, "east")
 	kube.set("mine", 1)
 	kube.set("theirs", 1, func(svc *export.Service) { svc.Imported, svc.Annotations = true, nil })
-	r := start(t, c, "east", kube, often).leads()
+	r := east.start(t, kube).leads()
 	eventuallyAt(t, c, "mine", 1, 1)
 	r.rests()
 	if _, all := atServers(t, c, "theirs"); all != 0 {
@@ -467,8 +487,11 @@ func TestRefusedServicesAreToldOf(t *testing.T) {
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
 	kube.set("web-1", 2)
 	kube.set("secret", 2)
-	rules := strings.ReplaceAll(consultest.ExportRules, `"write" }   # the entries`, `"read" }`)
-	r := startWith(t, registriesOf(t, c, "east", rules+`service_prefix "web-" { policy = "write" }`), "east", kube, often).leads()
+	poor := newRights(c, "east", `
+node_prefix "fairway-east-services-" { policy = "write" }
+service_prefix ""                    { policy = "read" }
+service_prefix "web-"                { policy = "write" }`)
+	r := poor.start(t, kube).leads()
 	eventuallyAt(t, c, "web-1", 2, 2)
 	consultest.Eventually(t, "the refusal is told", func() error {
 		if refused := r.metric("fairway_export_instances", "state=refused"); refused != 2 || !slices.Contains(kube.told(), "Warning secret RegistryRefused") {

@@ -180,7 +180,8 @@ func (k *fakeKubernetes) Confirm(_ context.Context, svc export.Object) (bool, er
 	if k.away {
 		return false, errors.New("the API server does not answer")
 	}
-	return !k.hidden[svc.Name], nil
+	_, exists := k.services[svc.Name]
+	return !exists || !k.hidden[svc.Name], nil
 }
 
 func (k *fakeKubernetes) Forget(keep func(export.Object) bool) {
