@@ -26,9 +26,12 @@ func crowded(n int) *fakeKubernetes {
 
 // full waits until all is registered.
 func (r *replica) full(n int) {
-	for r.metric("fairway_export_instances", "state=observed") < float64(5*n) || r.metric("fairway_export_instances", "state=due") > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	consultest.Eventually(r.t, "all is registered", func() error {
+		if observed := r.metric("fairway_export_instances", "state=observed"); observed < float64(5*n) || r.metric("fairway_export_instances", "state=due") > 0 {
+			return fmt.Errorf("%v are", observed)
+		}
+		return nil
+	})
 }
 
 // How long it takes until an empty Consul holds everything, and what the process has
@@ -111,7 +114,7 @@ func BenchmarkExportAtRest(b *testing.B) {
 			r.full(n)
 			before, start := cpu(), time.Now()
 			for b.Loop() {
-				time.Sleep(DefaultExport().ExportResync)
+				<-time.After(DefaultExport().ExportResync)
 			}
 			b.ReportMetric(100*(cpu()-before).Seconds()/time.Since(start).Seconds(), "%-of-a-core")
 		})
