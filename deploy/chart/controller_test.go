@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,19 +15,55 @@ import (
 	"fairway.dev/fairway/internal/app/controller"
 )
 
-// The controller's rights are exactly this list, each where it is needed.
+// The controller's rights are exactly this list, each where it is needed, and only
+// for what it does.
 func TestI8ControllerRightsAreExactlyTheList(t *testing.T) {
-	leases := func(names []string, verbs ...string) rbacv1.PolicyRule {
-		return rbacv1.PolicyRule{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: names, Verbs: verbs}
+	rule := func(group string, resources []string, verbs ...string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs}
 	}
-	want := map[string][]rbacv1.PolicyRule{
-		"":                {{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "list", "watch"}}},
-		"fairway-system":  {leases(nil, "create"), leases([]string{"fairway-controller"}, "get", "update")},
-		"kube-node-lease": {leases(nil, "list", "watch")},
-		"default":         {{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}}},
+	watch := func(group string, resources ...string) rbacv1.PolicyRule {
+		return rule(group, resources, "get", "list", "watch")
 	}
-	got, bound := map[string][]rbacv1.PolicyRule{}, map[string]bool{}
-	out, err := newHelm(t).template(t, append(slices.Clone(serversOnly), "--namespace", "fairway-system")...)
+	events := rule("", []string{"events"}, "create", "patch")
+	own := rule("coordination.k8s.io", []string{"leases"}, "get", "update")
+	own.ResourceNames = []string{"fairway-controller"}
+	lead := []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "create"), own}
+	kubelets := []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "list", "watch")}
+	agents := append(slices.Clone(everything), "--set", "controller.consulAddress=http://c:8500")
+	export := []string{"--set", "controller.export.enabled=true"}
+
+	for name, tt := range map[string]struct {
+		args []string
+		want map[string][]rbacv1.PolicyRule
+	}{
+		"nodes": {serversOnly, map[string][]rbacv1.PolicyRule{
+			"": {watch("", "nodes")}, "fairway-system": lead, "kube-node-lease": kubelets, "default": {events},
+		}},
+		"Services": {append(agents, export...), map[string][]rbacv1.PolicyRule{
+			"": {watch("", "nodes"), watch("", "services"), watch("discovery.k8s.io", "endpointslices"), events}, "fairway-system": lead,
+		}},
+		"all of it": {
+			append(append(slices.Clone(serversOnly), export...), "--set", "controller.export.ingress=true", "--set", "controller.export.gateway=true",
+				"--set", "controller.export.namespaceSelector=team"),
+			map[string][]rbacv1.PolicyRule{
+				"": {watch("", "nodes"), watch("", "services", "namespaces"), watch("discovery.k8s.io", "endpointslices"),
+					watch("networking.k8s.io", "ingresses"), watch("gateway.networking.k8s.io", "gateways", "httproutes"), events},
+				"fairway-system": lead, "kube-node-lease": kubelets, "default": {events},
+			},
+		},
+	} {
+		got := controllerRules(t, append(slices.Clone(tt.args), "--namespace", "fairway-system")...)
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: rules by namespace (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// controllerRules are what the controller's account may do, by namespace.
+func controllerRules(t *testing.T, args ...string) map[string][]rbacv1.PolicyRule {
+	t.Helper()
+	rules, bound := map[string][]rbacv1.PolicyRule{}, map[string]bool{}
+	out, err := newHelm(t).template(t, args...)
 	if err != nil {
 		t.Fatal(out)
 	}
@@ -45,7 +82,7 @@ func TestI8ControllerRightsAreExactlyTheList(t *testing.T) {
 		}
 		switch object.Kind {
 		case "ClusterRole", "Role":
-			got[object.Namespace] = append(got[object.Namespace], object.Rules...)
+			rules[object.Namespace] = append(rules[object.Namespace], object.Rules...)
 		case "ClusterRoleBinding", "RoleBinding":
 			subject := rbacv1.Subject{Kind: "ServiceAccount", Name: "fairway-controller", Namespace: "fairway-system"}
 			if bound[object.Namespace] = object.RoleRef.Name == object.Name; !slices.Equal(object.Subjects, []rbacv1.Subject{subject}) {
@@ -53,14 +90,12 @@ func TestI8ControllerRightsAreExactlyTheList(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("rules by namespace (-want +got):\n%s", diff)
-	}
-	for namespace := range want {
+	for namespace := range rules {
 		if !bound[namespace] {
 			t.Errorf("the rules in namespace %q are bound to nobody", namespace)
 		}
 	}
+	return rules
 }
 
 // The controller is there where it is needed, or asked for, and takes what the
@@ -74,6 +109,7 @@ func TestController(t *testing.T) {
 		"client agents":             {everything, false},
 		"servers":                   {serversOnly, true},
 		"servers, not wanted":       {append(slices.Clone(serversOnly), "--set", "controller.enabled=false"), false},
+		"Services":                  {append(slices.Clone(everything), "--set", "controller.export.enabled=true", "--set", "controller.consulAddress=http://c:8500"), true},
 		"client agents, and wanted": {append(slices.Clone(everything), "--set", "controller.enabled=true", "--set", "controller.consulAddress=http://c:8500"), true},
 	} {
 		for _, kind := range []string{"Deployment", "PodDisruptionBudget"} {
@@ -104,6 +140,50 @@ func TestController(t *testing.T) {
 	spec := deployment.Spec.Template.Spec
 	if len(spec.Volumes) != 1 || spec.Volumes[0].Secret.SecretName != "own" || !slices.Contains(spec.Containers[0].Args, "--consul-token-file=/run/fairway/consul-token/t") {
 		t.Errorf("with a token of its own: volumes %v, args %q", spec.Volumes, spec.Containers[0].Args)
+	}
+}
+
+// Each value about Services is a flag, and what the chart has for its defaults is
+// what the controller has.
+func TestExportValues(t *testing.T) {
+	flags := func(args ...string) map[string]string {
+		var deployment appsv1.Deployment
+		newHelm(t).object(t, "Deployment", &deployment, append(append(slices.Clone(serversOnly), "--set", "controller.export.enabled=true"), args...)...)
+		cmd := controller.Command()
+		if err := cmd.ParseFlags(deployment.Spec.Template.Spec.Containers[0].Args); err != nil {
+			t.Fatal(err)
+		}
+		values := map[string]string{}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if strings.HasPrefix(f.Name, "export") || f.Name == "max-removal-share" {
+				values[f.Name] = f.Value.String()
+			}
+		})
+		return values
+	}
+	want := map[string]string{}
+	controller.Command().Flags().VisitAll(func(f *pflag.Flag) {
+		if strings.HasPrefix(f.Name, "export") || f.Name == "max-removal-share" {
+			want[f.Name] = f.DefValue
+		}
+	})
+	want["export"] = "true"
+	if diff := cmp.Diff(want, flags()); diff != "" {
+		t.Errorf("defaults (-controller +chart):\n%s", diff)
+	}
+	for flag, value := range map[string][2]string{
+		"export-all": {"all", "true"}, "export-namespaces": {"namespaces", "{a,b}"}, "export-except-namespaces": {"exceptNamespaces", "{c}"},
+		"export-selector": {"selector", "tier=front"}, "export-namespace-selector": {"namespaceSelector", "team"},
+		"export-name": {"name", "k8s-{name}"}, "export-load-balancer": {"loadBalancer", "off"}, "export-node-port": {"nodePort", "vip"},
+		"export-cluster-ip": {"clusterIP", "vip"}, "export-headless": {"headless", "off"}, "export-external-name": {"externalName", "off"},
+		"export-node-address": {"nodeAddress", "internal"}, "export-external-ips": {"externalIPs", "false"},
+		"export-ingress": {"ingress", "true"}, "export-gateway": {"gateway", "true"}, "max-removal-share": {"maxRemovalShare", "0.25"},
+	} {
+		want[flag] = strings.NewReplacer("{a,b}", "[a,b]", "{c}", "[c]").Replace(value[1])
+		set := strings.NewReplacer("k8s-{name}", `k8s-\{name\}`).Replace(value[1])
+		if got := flags("--set", "controller.export."+value[0]+"="+set)[flag]; got != want[flag] {
+			t.Errorf("%s: the chart gives %q, want %q", flag, got, want[flag])
+		}
 	}
 }
 

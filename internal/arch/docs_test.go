@@ -157,6 +157,11 @@ func TestImportReasonsAreDocumented(t *testing.T) {
 	reasonsAreDocumented(t, "internal/consulimport/status.go", "docs/import.md")
 }
 
+// What Events on Services say is in the page about them.
+func TestServiceReasonsAreDocumented(t *testing.T) {
+	reasonsAreDocumented(t, "internal/app/controller/exporter_tell.go", "docs/services.md")
+}
+
 func reasonsAreDocumented(t *testing.T, source, name string, except ...string) {
 	t.Helper()
 	code := map[string]string{}

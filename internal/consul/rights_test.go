@@ -17,6 +17,7 @@ import (
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/consultest"
 	"fairway.dev/fairway/internal/consul/health"
+	"fairway.dev/fairway/internal/export"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -126,6 +127,60 @@ func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 			t.Errorf("all works without %s", rule)
 		}
 	}
+}
+
+// So are those that it needs to publish Services.
+func TestI8EachRightOfTheExportIsNeeded(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/registries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consultest.Start(t, false)
+	shards := 0 // each try writes to another
+	live := func(rules []string) error {
+		client, _ := c.Server.FairwayClient(c.Token(strings.Join(rules, "\n")))
+		r, err := catalog.New(catalog.Options{Client: client, Cluster: "east", Node: export.ShardName(shards), Placeless: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shards++
+		return lifeOfAService(t.Context(), r)
+	}
+	rules := strings.Split(strings.TrimSpace(consultest.ExportRules), "\n")
+	if err := live(rules); err != nil {
+		t.Errorf("with all rights: %v", err)
+	}
+	for i, rule := range rules {
+		if !strings.Contains(string(page), rule) {
+			t.Errorf("docs/registries.md lacks %s", rule)
+		}
+		if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
+			t.Errorf("all works without %s", rule)
+		}
+	}
+}
+
+// lifeOfAService does all that the controller does about an instance of a Service,
+// and says what could not be done.
+func lifeOfAService(ctx context.Context, r *catalog.Registry) error {
+	in := instance("web", service.Passing)
+	in.Endpoint = service.EndpointRef{Namespace: "shop", Service: "web", Key: "ip-198.18.64.7"}
+	in.ID = in.Endpoint.InstanceID("web")
+	for _, step := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister} {
+		entries, err := r.Observe(ctx)
+		if err != nil {
+			return err
+		}
+		if want := step != registration.Register; (len(entries) == 1) != want {
+			return fmt.Errorf("before %s: observed %v", step, entries)
+		}
+		if err := r.Apply(ctx, registration.Op{Kind: step, Instance: in}); err != nil {
+			return err
+		}
+		in.Health = service.Critical
+	}
+	return nil
 }
 
 // endOfANode does all that the controller does about the only virtual node, and

@@ -110,7 +110,7 @@ func (s *serviceClaims) ofTheService(key string) bool {
 func (s *serviceClaims) proof(entry registration.Entry) string {
 	staters, _ := parseObjects(entry.Instance.Meta[service.MetaStatedBy])
 	for _, object := range staters {
-		if why := s.Gone[object]; why != "" && !s.decision.objects[object] {
+		if why := s.Gone[object]; why != "" && !s.decision.stated[object] {
 			return object.String() + " is gone: " + why
 		}
 	}
@@ -161,7 +161,7 @@ func (s *serviceClaims) missingFor(entry registration.Entry) []Object {
 	missing := map[Object]bool{}
 	staters, _ := parseObjects(entry.Instance.Meta[service.MetaStatedBy])
 	for _, object := range staters {
-		if !s.decision.objects[object] && s.Gone[object] == "" {
+		if !s.decision.stated[object] && s.Gone[object] == "" {
 			missing[object] = true
 		}
 	}

@@ -3,6 +3,7 @@ package export
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"fairway.dev/fairway/internal/registration"
@@ -36,7 +37,8 @@ type Evidence struct {
 type Plan struct {
 	registration.Plan
 	// Services are what was decided of each, by namespace and name. Those of shards
-	// that were not read are not among them.
+	// that were not read are not among them. The plan of a Ledger has those that
+	// were decided anew.
 	Services []Result
 	// Ask are objects that the API server is to be asked about by a read of its own:
 	// until it is known whether they are there, something waits.
@@ -51,95 +53,86 @@ type Plan struct {
 // Decide compares what the Services of a cluster ask for with what the registry
 // holds. Equal input gives an equal plan, in whatever order it is listed.
 func Decide(in Input) Plan {
-	read := newReading(in.Cluster, in.Policy)
+	ledger := NewLedger(in.Policy)
+	ledger.breaker = in.Breaker
+	ledger.See(in.Cluster)
+	for shard, entries := range in.Entries {
+		ledger.Read(shard, entries)
+	}
+	return ledger.Plan(in.Evidence)
+}
+
+// decision is what is decided of one Service. No other Service's matters to it: no
+// two have an owner or an ID in common.
+type decision struct {
+	*reading
+	input registration.Input
+	held  map[string]string // by owner, why nothing proves that it is gone
+	ask   map[Object]bool
+}
+
+// decide decides about one Service, of which the registry holds the entries. It is
+// not ok if the Service is not there.
+func (r *reading) decide(object Object, entries []registration.Entry) (plan registration.Plan, ask []Object, result Result, ok bool) {
 	d := decision{
-		reading: read,
-		objects: read.stated(),
-		entries: map[Object][]registration.Entry{},
-		results: map[Object]Result{},
-		input:   registration.Input{Cluster: in.Policy.Cluster, Gone: map[string]string{}},
-		held:    map[string]string{},
-		ask:     map[Object]bool{},
+		reading: r, ask: map[Object]bool{}, held: map[string]string{},
+		input: registration.Input{Cluster: r.policy.Cluster, Entries: entries, Gone: map[string]string{}},
 	}
-	misplaced := d.sort(in.Entries)
-	for _, svc := range d.Services {
-		if _, read := in.Entries[ShardOf(svc.Namespace, svc.Name)]; read && !svc.Missing {
-			d.results[svc.Object()] = d.claim(svc)
+	var own []registration.Entry
+	for _, entry := range entries {
+		ref := entry.Instance.Endpoint
+		if r.owns(entry) && ref.Key != "" && object == (Object{KindService, ref.Namespace, ref.Service}) {
+			own = append(own, entry)
 		}
 	}
-	for object, entries := range d.entries {
-		if _, decided := d.results[object]; !decided {
-			d.without(object, entries)
-		}
+	if svc, listed := r.services[object]; listed && !svc.Missing {
+		result, ok = d.claim(*svc, own), true
+	} else {
+		d.without(object, own)
 	}
-	plan := registration.Decide(d.input)
-	plan.Foreign += misplaced
+	plan = registration.Decide(d.input)
 	for i, held := range plan.Held {
 		if why := d.held[held.Entry.Instance.Owner()]; why != "" {
 			plan.Held[i].Reason = why
 		}
 	}
-	return d.finish(in, plan)
+	return plan, inOrder(d.ask), result, ok
 }
 
-// decision is one run of Decide.
-type decision struct {
-	reading
-	objects map[Object]bool // what is stated
-	entries map[Object][]registration.Entry
-	results map[Object]Result
-	input   registration.Input
-	held    map[string]string // by owner, why nothing proves that it is gone
-	ask     map[Object]bool
+// owns tells whether an entry is this cluster's, and of no node.
+func (r *reading) owns(entry registration.Entry) bool {
+	return entry.Cluster == r.policy.Cluster && entry.Node == ""
 }
 
-// stated are the objects that are there.
-func (c Cluster) stated() map[Object]bool {
-	stated := map[Object]bool{}
-	for _, o := range c.Services {
-		stated[o.Object()] = !o.Missing
+// serviceOf is the Service to which an entry of a shard belongs, whoever wrote it:
+// by its ID, which holds all that tells whose it is, or else by its meta. It is
+// misplaced if that Service's entries do not stand there: whoever has put it there,
+// it is not for us to touch (I5). The zero Object is no Service.
+func (r *reading) serviceOf(shard int, entry registration.Entry) (svc Object, misplaced bool) {
+	ref := entry.Instance.Endpoint
+	svc, ok := ServiceOfID(entry.Instance.ID)
+	if !ok && (!r.owns(entry) || ref.Key == "") {
+		return Object{}, false
 	}
-	for _, o := range c.Slices {
-		stated[o.Object()] = !o.Missing
+	if !ok {
+		svc = Object{KindService, ref.Namespace, ref.Service}
 	}
-	for _, o := range c.Ingresses {
-		stated[o.Object()] = !o.Missing
-	}
-	for _, o := range c.Routes {
-		stated[o.Object()] = !o.Missing
-	}
-	return stated
+	return svc, ShardOf(svc.Namespace, svc.Name) != shard
 }
 
-// sort puts our own entries to their Services, and all entries into the input. It
-// returns how many stand under the wrong shard: whoever has put them there, they
-// are not for us to touch (I5).
-func (d *decision) sort(entries map[int][]registration.Entry) (misplaced int) {
-	all := 0
-	for _, held := range entries {
-		all += len(held)
+// ServiceOfID is the Service whose instance has the ID, as service.EndpointRef makes
+// it. It is not ok if it is no such ID.
+func ServiceOfID(id string) (svc Object, ok bool) {
+	const parts = 6
+	part := strings.SplitN(id, "_", parts)
+	if len(part) != parts || part[0] != "fairway" || part[4] != "svc" {
+		return Object{}, false
 	}
-	d.input.Entries = make([]registration.Entry, 0, all)
-	d.input.Claims = make([]registration.Claim, 0, all)
-	for shard, held := range entries {
-		for _, entry := range held {
-			ref, own := entry.Instance.Endpoint, entry.Cluster == d.policy.Cluster && entry.Node == ""
-			if own && ref.Key != "" && ShardOf(ref.Namespace, ref.Service) != shard {
-				misplaced++
-				continue
-			}
-			d.input.Entries = append(d.input.Entries, entry)
-			if own && ref.Key != "" {
-				svc := Object{KindService, ref.Namespace, ref.Service}
-				d.entries[svc] = append(d.entries[svc], entry)
-			}
-		}
-	}
-	return misplaced
+	return Object{KindService, part[1], part[2]}, true
 }
 
 // claim makes the claims of a Service that is there.
-func (d *decision) claim(svc Service) Result {
+func (d *decision) claim(svc Service, own []registration.Entry) Result {
 	described := d.describe(svc)
 	result := described.result()
 	s := serviceClaims{
@@ -148,21 +141,21 @@ func (d *decision) claim(svc Service) Result {
 	}
 	s.fromPlaces()
 	s.askFor(described.unheard)
-	for _, entry := range d.entries[svc.Object()] {
+	for _, entry := range own {
 		s.fromEntry(entry)
 	}
-	d.input.Claims = append(d.input.Claims, slices.Collect(maps.Values(s.claims))...)
+	d.input.Claims = slices.Collect(maps.Values(s.claims))
 	return result
 }
 
 // without decides about the entries of a Service that is not there: they leave if
 // it is proven gone, and are held otherwise.
-func (d *decision) without(object Object, entries []registration.Entry) {
+func (d *decision) without(object Object, own []registration.Entry) {
 	proof := d.Gone[object]
-	if proof == "" {
+	if proof == "" && len(own) > 0 {
 		d.ask[object] = true
 	}
-	for _, entry := range entries {
+	for _, entry := range own {
 		owner := entry.Instance.Owner()
 		if proof != "" {
 			d.input.Gone[owner] = object.String() + " is gone: " + proof
@@ -170,32 +163,6 @@ func (d *decision) without(object Object, entries []registration.Entry) {
 			d.held[owner] = object.String() + " is not on the list, and nothing proves that it is gone"
 		}
 	}
-}
-
-// finish lets the breaker take out what must wait, and puts the rest in order.
-func (d *decision) finish(in Input, plan registration.Plan) Plan {
-	out := Plan{}
-	answers := map[string]registration.Answer{}
-	for _, op := range plan.Ops {
-		if op.Removal == "" {
-			continue
-		}
-		ref := op.Instance.Endpoint
-		svc := Object{KindService, ref.Namespace, ref.Service}
-		// An answer that says what the cluster does says what the op follows from.
-		answers[ref.String()] = registration.Answer{Asked: in.Evidence.Confirmed[svc], Gone: op.Removal == registration.PodGone}
-	}
-	out.Plan, out.Breaker = in.Breaker.Restrain(plan, d.input, registration.Evidence{
-		Now: in.Evidence.Now, MaxShare: in.Evidence.MaxShare, AllowedUntil: in.Evidence.AllowedUntil, Answers: answers,
-	})
-	confirm := map[Object]bool{}
-	for _, frozen := range out.Frozen {
-		ref := frozen.Op.Instance.Endpoint
-		confirm[Object{KindService, ref.Namespace, ref.Service}] = true
-	}
-	out.Ask, out.Confirm = inOrder(d.ask), inOrder(confirm)
-	out.Services = slices.SortedFunc(maps.Values(d.results), func(a, b Result) int { return a.Service.compare(b.Service) })
-	return out
 }
 
 func inOrder(objects map[Object]bool) []Object {

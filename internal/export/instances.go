@@ -29,6 +29,7 @@ const externalIP annotation.Address = "external-ip"
 // Result is what one Service asks for.
 type Result struct {
 	Service Object
+	UID     string // of the Service
 	Verdict Verdict
 	Reason  string // why; for a person who wonders
 	Name    string // the name in Consul, if it is published
@@ -74,33 +75,45 @@ func Instances(svc Service, cluster Cluster, policy Policy) Result {
 type reading struct {
 	Cluster
 	policy     Policy
+	services   map[Object]*Service
 	slices     map[Object][]EndpointSlice // by Service
 	nodes      map[string]Node
 	namespaces map[string]Namespace
+	stated     map[Object]bool // what a list or an event has shown, and nothing was heard against
 }
 
-func newReading(cluster Cluster, policy Policy) reading {
-	cluster = cluster.withoutGone()
-	r := reading{
-		Cluster: cluster, policy: policy, slices: map[Object][]EndpointSlice{},
+func newReading(cluster Cluster, policy Policy) *reading {
+	r := &reading{
+		Cluster: cluster.withoutGone(), policy: policy,
+		services: make(map[Object]*Service, len(cluster.Services)), slices: make(map[Object][]EndpointSlice, len(cluster.Services)),
 		nodes: make(map[string]Node, len(cluster.Nodes)), namespaces: make(map[string]Namespace, len(cluster.Namespaces)),
+		stated: make(map[Object]bool, len(cluster.Services)+len(cluster.Slices)),
 	}
-	for _, slice := range cluster.Slices {
+	for i, svc := range r.Services {
+		r.services[svc.Object()], r.stated[svc.Object()] = &r.Services[i], !svc.Missing
+	}
+	for _, slice := range r.Slices {
 		svc := Object{KindService, slice.Namespace, slice.Service}
-		r.slices[svc] = append(r.slices[svc], slice)
+		r.slices[svc], r.stated[slice.Object()] = append(r.slices[svc], slice), !slice.Missing
 	}
-	for _, node := range cluster.Nodes {
+	for _, node := range r.Nodes {
 		r.nodes[node.Name] = node
 	}
-	for _, namespace := range cluster.Namespaces {
+	for _, namespace := range r.Namespaces {
 		r.namespaces[namespace.Name] = namespace
+	}
+	for _, ingress := range r.Ingresses {
+		r.stated[ingress.Object()] = !ingress.Missing
+	}
+	for _, route := range r.Routes {
+		r.stated[route.Object()] = !route.Missing
 	}
 	return r
 }
 
 // result decides about one Service.
 func (d *described) result() Result {
-	out := Result{Service: d.svc.Object(), Errors: d.declared.Errors}
+	out := Result{Service: d.svc.Object(), UID: d.svc.UID, Errors: d.declared.Errors}
 	out.Verdict, out.Reason = d.verdict()
 	if out.Verdict != Published {
 		return out
@@ -184,7 +197,7 @@ func (d *described) selected() (Verdict, string) {
 
 // described is one Service.
 type described struct {
-	reading
+	*reading
 	svc      Service
 	declared annotation.Declaration
 	name     string   // set once it is published
@@ -196,12 +209,12 @@ type described struct {
 	hostless  []Object            // what may state more hosts, and is missing
 	endpoints map[string]endpoint // by key
 	missing   string              // an EndpointSlice that may state more
-	stated    []Object            // the EndpointSlices that are there, in order
+	staters   []Object            // the EndpointSlices that are there, in order
 	// unreadable are endpoints that have no key.
 	unreadable []Skipped
 }
 
-func (r reading) describe(svc Service) *described {
+func (r *reading) describe(svc Service) *described {
 	return &described{reading: r, svc: svc, declared: annotation.ParseService(svc.Annotations, svc.Ports)}
 }
 
@@ -219,9 +232,9 @@ func (d *described) look() {
 		}
 	}
 	for _, slice := range stated {
-		d.stated = append(d.stated, slice.Object())
+		d.staters = append(d.staters, slice.Object())
 	}
-	slices.SortFunc(d.stated, Object.compare)
+	slices.SortFunc(d.staters, Object.compare)
 	d.endpoints, d.unreadable = merge(stated)
 
 	kind, _ := d.policy.typeOf(d.svc)
@@ -241,7 +254,7 @@ func (d *described) look() {
 }
 
 // nodeGone is what proves that a node is gone, empty if nothing does.
-func (r reading) nodeGone(name string) string {
+func (r *reading) nodeGone(name string) string {
 	if node, ok := r.nodes[name]; name == "" || ok && !node.Missing {
 		return ""
 	}

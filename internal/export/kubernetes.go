@@ -207,6 +207,9 @@ type Namespace struct {
 	Missing bool
 }
 
+// Object names the namespace.
+func (n Namespace) Object() Object { return Object{KindNamespace, "", n.Name} }
+
 // Ingress is what the core needs to know of an Ingress.
 type Ingress struct {
 	Namespace string

@@ -87,7 +87,7 @@ func (d *described) addressPlace(key string, ips []netip.Addr) place {
 
 // with is who states a place behind which all endpoints stand: what states its
 // address, and what states them.
-func (d *described) with(object Object) []Object { return append([]Object{object}, d.stated...) }
+func (d *described) with(object Object) []Object { return append([]Object{object}, d.staters...) }
 
 // unknown says why no instance can be made for the lack of a health.
 func (d *described) unknown(h health) string {
@@ -103,7 +103,7 @@ func (d *described) allHealth() health {
 	for _, e := range d.endpoints {
 		all = append(all, healthOf(e, d.nodeGone(e.node), d.declared.Draining))
 	}
-	if len(d.stated) == 0 && d.missing == "" && !d.svc.HasSelector {
+	if len(d.staters) == 0 && d.missing == "" && !d.svc.HasSelector {
 		return d.fixed(health{is: service.Passing, notes: "nothing tells its health: the Service has no endpoints"})
 	}
 	return d.fixed(best(all, d.missing))
@@ -205,7 +205,7 @@ func (d *described) nodePlaces() (places []place, reason string, undecided bool)
 		ips, problem := d.nodeAddresses(name)
 		p.problem = cmp.Or(problem, d.unknown(p.health))
 		further := d.further(func(port service.Port) uint16 { return port.NodePort })
-		p.instance = d.instance(p, d.stated, name, e.zone, port, further)
+		p.instance = d.instance(p, d.staters, name, e.zone, port, further)
 		p.instance.Tagged = service.TaggedAddresses(ips)
 		if len(ips) > 0 {
 			p.instance.Address = ips[0]

@@ -7,15 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
 	"fairway.dev/fairway/internal/service"
@@ -47,49 +42,12 @@ func NewPodSource(client *Client, node string) (*PodSource, error) {
 	return &PodSource{client: client, node: node, Store: NewStore()}, nil
 }
 
-// Run watches until ctx ends. It feeds the store by a reflector of its own
-// rather than through a shared informer: only so does the store see whether a
-// pod was deleted or is missing from a list, and only so can the wait after a
-// failed watch be short. The informer's, of up to a minute, would for so long
-// keep traffic on pods that have terminated while the API server was away.
+// Run watches until ctx ends.
 func (s *PodSource) Run(ctx context.Context) error {
 	lw := cache.NewListWatchFromClient(s.client.core, "pods", metav1.NamespaceAll,
 		fields.OneTermEqualSelector("spec.nodeName", s.node))
-	s.listen(lw)
-	reflector := cache.NewReflectorWithOptions(lw, &corev1.Pod{}, s.Store, cache.ReflectorOptions{
-		Name: "pods",
-		Backoff: &wait.Backoff{
-			Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 20, Cap: longestRetry,
-		},
-	})
-	reflector.RunWithContext(ctx)
-	return ctx.Err()
-}
-
-// longestRetry, doubled by jitter at most, is the longest wait before the watch
-// is tried again.
-const longestRetry = 5 * time.Second
-
-// listen has the store told whether the API server answers. A watch that runs
-// and is silent answers: bookmarks come about once a minute.
-func (s *PodSource) listen(lw *cache.ListWatch) {
-	list, follow := lw.ListWithContextFunc, lw.WatchFuncWithContext
-	lw.ListWithContextFunc = func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-		pods, err := list(ctx, options)
-		s.answered(err)
-		return pods, err
-	}
-	lw.WatchFuncWithContext = func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-		events, err := follow(ctx, options)
-		s.answered(err)
-		if err != nil {
-			return nil, err
-		}
-		return watch.Filter(events, func(event watch.Event) (watch.Event, bool) {
-			s.Answers()
-			return event, true
-		}), nil
-	}
+	Listen(lw, s.answered)
+	return Watch(ctx, "pods", lw, &corev1.Pod{}, s.Store)
 }
 
 func (s *PodSource) answered(err error) {
@@ -144,16 +102,4 @@ func judge(ref service.PodRef, pod *corev1.Pod, err error) (found *service.Pod, 
 		return nil, whyNotFound, nil
 	}
 	return nil, "", fmt.Errorf("get pod %s: %w", ref, err)
-}
-
-// NotFound tells whether err is the API server's own statement that there is no
-// object of that name and resource, of the core group. The client makes a NotFound
-// of any 404, also of a proxy's error page, and marks those as unexpected.
-func NotFound(err error, resource, name string) bool {
-	var status apierrors.APIStatus
-	if !apierrors.IsNotFound(err) || !errors.As(err, &status) || apierrors.IsUnexpectedServerError(err) {
-		return false
-	}
-	details := status.Status().Details
-	return details != nil && details.Kind == resource && details.Group == "" && details.Name == name
 }

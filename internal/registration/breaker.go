@@ -90,7 +90,10 @@ func (b Breaker) Restrain(plan Plan, in Input, evidence Evidence) (Plan, Breaker
 			doubted = append(doubted, op)
 		}
 	}
-	masses := next.masses(doubted, plan.Held, in, evidence.MaxShare)
+	var masses map[string][]string
+	if len(doubted) > 0 {
+		masses = next.masses(doubted, plan.Held, in, evidence.MaxShare)
+	}
 	for _, op := range doubted {
 		id := op.Instance.ID
 		since, wasFrozen := b.frozen[id]

@@ -3,6 +3,7 @@ package registration
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -51,17 +52,40 @@ func Decide(in Input) Plan {
 		}
 	}
 
-	slices.SortFunc(d.plan.Ops, func(a, b Op) int {
+	d.plan.sort()
+	return d.plan
+}
+
+// Join makes one plan of those that were decided of parts of a whole. No two of the
+// parts may have an owner or an ID in common.
+func Join(parts []Plan) Plan {
+	var whole Plan
+	for _, part := range parts {
+		whole.Ops = append(whole.Ops, part.Ops...)
+		whole.Held = append(whole.Held, part.Held...)
+		whole.Replaced = append(whole.Replaced, part.Replaced...)
+		whole.Foreign += part.Foreign
+		if whole.Refused == nil && part.Refused != nil {
+			whole.Refused = map[string]string{}
+		}
+		maps.Copy(whole.Refused, part.Refused)
+	}
+	whole.sort()
+	return whole
+}
+
+// sort puts a plan into its order.
+func (p *Plan) sort() {
+	slices.SortFunc(p.Ops, func(a, b Op) int {
 		return cmp.Or(
 			cmp.Compare(a.phase(), b.phase()),
 			cmp.Compare(a.Instance.ID, b.Instance.ID),
 			cmp.Compare(a.Kind, b.Kind), // an entry is registered before it is made passing
 		)
 	})
-	for _, held := range [][]Held{d.plan.Held, d.plan.Replaced} {
+	for _, held := range [][]Held{p.Held, p.Replaced} {
 		slices.SortFunc(held, func(a, b Held) int { return cmp.Compare(a.Entry.Instance.ID, b.Entry.Instance.ID) })
 	}
-	return d.plan
 }
 
 // phase is the op's place in the plan. To take clients away from what leaves

@@ -44,6 +44,14 @@ func Differences(have, want service.Instance) []string {
 	return diff
 }
 
+// Same tells whether two looks at the registry have found the same.
+func (e Entry) Same(other Entry) bool {
+	a, b := e.Instance, other.Instance
+	return e.Cluster == other.Cluster && e.Node == other.Node && e.HasCheck == other.HasCheck && e.Lapsed == other.Lapsed &&
+		a.ID == b.ID && a.Pod == b.Pod && a.Endpoint == b.Endpoint && a.Health == b.Health && a.Notes == b.Notes &&
+		len(Differences(a, b)) == 0
+}
+
 // differingKeys are the keys whose values differ or that one side lacks.
 func differingKeys[V comparable](a, b map[string]V) []string {
 	if maps.Equal(a, b) { // at every look at every entry, mostly so

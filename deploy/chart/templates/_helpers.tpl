@@ -69,7 +69,37 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Not empty if the controller is installed. */}}
 {{- define "fairway.controller" -}}
-{{- if or (eq (toString .Values.controller.enabled) "true") (and (eq (toString .Values.controller.enabled) "auto") (eq .Values.registry "catalog")) }}true{{ end }}
+{{- $wanted := or (eq .Values.registry "catalog") .Values.controller.export.enabled }}
+{{- if or (eq (toString .Values.controller.enabled) "true") (and (eq (toString .Values.controller.enabled) "auto") $wanted) }}true{{ end }}
+{{- end }}
+
+{{/* Not empty if the controller minds the cluster's nodes: where they need it, and
+     where there is nothing else for which it was installed. */}}
+{{- define "fairway.controllerNodes" -}}
+{{- if or (eq .Values.registry "catalog") (not .Values.controller.export.enabled) }}true{{ end }}
+{{- end }}
+
+{{/* The controller's flags for what it publishes. */}}
+{{- define "fairway.exportArgs" -}}
+{{- with .Values.controller.export }}
+- --export
+- --export-all={{ .all }}
+- --export-namespaces={{ join "," .namespaces }}
+- --export-except-namespaces={{ join "," .exceptNamespaces }}
+- {{ printf "--export-selector=%s" .selector | quote }}
+- {{ printf "--export-namespace-selector=%s" .namespaceSelector | quote }}
+- {{ printf "--export-name=%s" .name | quote }}
+- --export-load-balancer={{ .loadBalancer }}
+- --export-node-port={{ .nodePort }}
+- --export-cluster-ip={{ .clusterIP }}
+- --export-headless={{ .headless }}
+- --export-external-name={{ .externalName }}
+- --export-node-address={{ .nodeAddress }}
+- --export-external-ips={{ .externalIPs }}
+- --export-ingress={{ .ingress }}
+- --export-gateway={{ .gateway }}
+- --max-removal-share={{ .maxRemovalShare }}
+{{- end }}
 {{- end }}
 
 {{/* The Consul servers for the controller, or a message that says what is missing. */}}

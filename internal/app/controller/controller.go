@@ -2,9 +2,10 @@
 // cluster. Several replicas run; each watches all that it decides from, and one,
 // the holder of a Lease, writes.
 //
-// One loop does the work so far: the undertaker notices nodes that died, and
-// hides their entries from clients. It is needed where pods are registered with
-// the Consul servers, under virtual nodes that nobody else looks after.
+// Each loop has a job of its own. The undertaker notices nodes that died, and hides
+// their entries from clients: it is needed where pods are registered with the Consul
+// servers, under virtual nodes that nobody else looks after. The exporter publishes
+// the cluster's Services.
 package controller
 
 import (
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"fairway.dev/fairway/internal/app/process"
@@ -40,6 +42,7 @@ type Controller struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	kube     kubernetes.Interface
+	custom   dynamic.Interface // for objects of which the client has no types
 	consul   *consul.Client
 	// listening is called with the address of the HTTP port; for tests.
 	listening func(at net.Addr)
@@ -59,6 +62,10 @@ func New(opts Options, log *slog.Logger) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
+	custom, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
 	servers, err := opts.ConsulOptions.Client(userAgent)
 	if err != nil {
 		return nil, err
@@ -66,7 +73,7 @@ func New(opts Options, log *slog.Logger) (*Controller, error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(process.ConsulUsage{Usage: servers.Usage})
-	return &Controller{opts: opts, log: log, registry: reg, kube: client, consul: servers, listening: func(net.Addr) {}}, nil
+	return &Controller{opts: opts, log: log, registry: reg, kube: client, custom: custom, consul: servers, listening: func(net.Addr) {}}, nil
 }
 
 // Run works until ctx ends, and then leaves everything as it is: it finishes the
@@ -83,7 +90,10 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 		return err
 	}
 	board := newBoard(metrics)
-	loops := []loop{c.nodes(leader, board, metrics, stop)}
+	loops, err := c.loops(leader, board, metrics, stop)
+	if err != nil {
+		return err
+	}
 
 	group, working := errgroup.WithContext(ctx)
 	probes := process.Probes{Gatherer: c.registry, Ready: func(time.Time) (why, details string) {
@@ -115,6 +125,22 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 type loop struct {
 	pulse *process.Pulse
 	parts []process.Part
+}
+
+// loops makes those that are wanted.
+func (c *Controller) loops(leader *leadership, board *board, metrics *metrics, stop *process.StopStack) ([]loop, error) {
+	var loops []loop
+	if c.opts.Nodes {
+		loops = append(loops, c.nodes(leader, board, metrics, stop))
+	}
+	if c.opts.Export {
+		exports, err := c.exports(leader, board, stop)
+		if err != nil {
+			return nil, err
+		}
+		loops = append(loops, exports)
+	}
+	return loops, nil
 }
 
 // nodes makes the loop that minds the cluster's nodes.

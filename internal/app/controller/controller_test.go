@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -31,12 +32,53 @@ func TestOptions(t *testing.T) {
 		"--max-dead-share":     func(o *Options) { o.MaxDeadShare = 2 },
 		"--forget-nodes-after": func(o *Options) { o.ForgetNodesAfter = 0 },
 		"--pod-name":           func(o *Options) { o.PodName = "" },
+		"--nodes":              func(o *Options) { o.Nodes = false },
 	} {
 		bad := good
 		spoil(&bad)
 		if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s: error %v does not name it", flag, err)
 		}
+	}
+}
+
+// What is wrong with what is to be published names the flag; switched off it is not
+// looked at.
+func TestExportOptions(t *testing.T) {
+	t.Parallel()
+	good := DefaultExport()
+	good.Export, good.ExportName, good.ExportSelector = true, "k8s-{name}-{namespace}", "tier in (front, back), !internal"
+	if err := good.Validate(); err != nil {
+		t.Fatalf("good options: %v", err)
+	}
+	for flag, spoil := range map[string]func(*ExportOptions){
+		"--export-namespaces":         func(o *ExportOptions) { o.ExportNamespaces = nil },
+		"--export-except-namespaces":  func(o *ExportOptions) { o.ExportExceptNamespaces = []string{"*"} },
+		"--export-selector":           func(o *ExportOptions) { o.ExportSelector = "a b" },
+		"--export-namespace-selector": func(o *ExportOptions) { o.ExportNamespaceSelector = "a in b" },
+		"--export-name":               func(o *ExportOptions) { o.ExportName = "{nmae}" },
+		"--export-load-balancer":      func(o *ExportOptions) { o.ExportLoadBalancer = "hostname" },
+		"--export-node-port":          func(o *ExportOptions) { o.ExportNodePort = "nodes" },
+		"--export-cluster-ip":         func(o *ExportOptions) { o.ExportClusterIP = "" },
+		"--export-headless":           func(o *ExportOptions) { o.ExportHeadless = "vip" },
+		"--export-external-name":      func(o *ExportOptions) { o.ExportExternalName = "endpoints" },
+		"--export-node-address":       func(o *ExportOptions) { o.ExportNodeAddress = "any" },
+		"--export-resync":             func(o *ExportOptions) { o.ExportResync = time.Second },
+		"--max-removal-share":         func(o *ExportOptions) { o.MaxRemovalShare = 2 },
+	} {
+		bad := good
+		spoil(&bad)
+		if err := bad.Validate(); err == nil || !strings.HasPrefix(err.Error(), flag+" ") && !strings.HasPrefix(err.Error(), flag+":") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error %v is not about it alone", flag, err)
+		}
+		bad.Export = false
+		if err := bad.Validate(); err != nil {
+			t.Errorf("%s: %v, although nothing is published", flag, err)
+		}
+	}
+	p := good.policy("east")
+	if p.Cluster != "east" || p.Name != "k8s-{name}-{namespace}" || !p.Selector.Matches(map[string]string{"tier": "back"}) || p.Selector.Empty() {
+		t.Errorf("policy %+v", p)
 	}
 }
 

@@ -14,6 +14,7 @@ type Options struct {
 
 	process.ConsulOptions
 	process.LogOptions
+	ExportOptions
 
 	// PodNamespace and PodName name the controller's own pod.
 	PodNamespace, PodName string
@@ -21,6 +22,8 @@ type Options struct {
 	Kubeconfig string // empty: the pod's own service account
 	Listen     string // host:port of /metrics, /healthz and /readyz
 
+	// Nodes is whether the cluster's nodes are minded.
+	Nodes bool
 	// AgentPort is that of the nodes' agents.
 	AgentPort int
 	// MaxDeadShare, from 0 to 1, and ForgetNodesAfter: see nodelease.Input.
@@ -37,6 +40,8 @@ func Default() Options {
 		ClusterID:        os.Getenv("CLUSTER_ID"),
 		ConsulOptions:    process.DefaultConsul(),
 		LogOptions:       process.DefaultLog(),
+		ExportOptions:    DefaultExport(),
+		Nodes:            true,
 		PodNamespace:     os.Getenv("POD_NAMESPACE"),
 		PodName:          os.Getenv("POD_NAME"),
 		Listen:           ":9980",
@@ -49,9 +54,10 @@ func Default() Options {
 // Validate names everything that is wrong.
 func (o Options) Validate() error {
 	var c process.Check
-	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate())
+	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate(), o.ExportOptions.Validate())
 	_, _, err := net.SplitHostPort(o.Listen)
 	c.That(err == nil, "--listen %q: must be host:port or :port", o.Listen)
+	c.That(o.Nodes || o.Export, "--nodes and --export: there is nothing to do without one of them")
 	c.That(o.AgentPort > 0 && o.AgentPort < 1<<16, "--agent-port %d: must be a port", o.AgentPort)
 	c.That(o.MaxDeadShare >= 0 && o.MaxDeadShare <= 1, "--max-dead-share %v: must be from 0 to 1", o.MaxDeadShare)
 	c.That(o.ForgetNodesAfter >= time.Minute, "--forget-nodes-after %s: must be 1m or more", o.ForgetNodesAfter)

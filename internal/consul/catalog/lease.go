@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 
@@ -91,8 +92,8 @@ func (l *Leases) List(ctx context.Context) ([]Lease, error) {
 	var leases []Lease
 	for _, node := range nodes {
 		name := node.Meta[service.MetaNode]
-		if node.Node != NodeName(l.cluster, name) {
-			continue // it has our mark, but not our name
+		if node.Node != NodeName(l.cluster, name) || strings.Contains(name, "/") {
+			continue // it has our mark, but not our name; or stands for no Kubernetes node
 		}
 		address, _ := netip.ParseAddr(node.Address) // the zero address is nobody's
 		lease := Lease{Node: name, ConsulNode: node.Node, Address: address, NodeIndex: node.ModifyIndex}

@@ -45,7 +45,16 @@ type identity struct {
 	node    string // the Kubernetes node
 	name    string // the virtual Consul node
 	address netip.Addr
+	// placeless nodes stand for no machine. Nothing tells whether one lives, so they
+	// have no lease.
+	placeless bool
 }
+
+// noPlace is the address of virtual nodes that stand for no machine: Consul wants
+// one. Nothing can ever be reached at it (RFC 7600), neither a stranger nor, as at a
+// loopback address, whoever asks. Clients are never given it: each entry has an
+// address of its own.
+var noPlace = netip.AddrFrom4([4]byte{192, 0, 0, 8})
 
 func (id identity) definition() api.Node {
 	return api.Node{
@@ -97,12 +106,12 @@ func (id identity) nodeOps(p picture) api.TxnOps {
 		want.ID, want.ModifyIndex = p.node.ID, p.node.ModifyIndex
 		ops = append(ops, &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeCAS, Node: want}})
 	}
-	if p.lease == nil || Disturbed(p.lease) {
+	if !id.placeless && (p.lease == nil || Disturbed(p.lease)) {
 		lease := id.lease()
 		if p.lease != nil {
 			lease.ModifyIndex = p.lease.ModifyIndex
 		}
-		ops = append(ops, &api.TxnOp{Check: &api.CheckTxnOp{Verb: api.CheckCAS, Check: lease}})
+		ops = append(ops, checkOp(api.CheckCAS, lease))
 	}
 	return ops
 }

@@ -11,8 +11,11 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
-// checkNotes are those of every check.
-const checkNotes = "Set by Fairway from the readiness of the pod's containers."
+// checkNotes are those of the check of a pod's entry, and of a Service's.
+const (
+	checkNotes        = "Set by Fairway from the readiness of the pod's containers."
+	checkNotesService = "Set by Fairway from the EndpointSlices of the Service."
+)
 
 // picture is what the servers hold of the virtual node: what was last read,
 // and the writes since. Every index in it is good for a check-and-set.
@@ -175,11 +178,15 @@ func (p *picture) learn(sent api.TxnOps, results api.TxnResults) {
 
 // check is an entry's check in Consul's words.
 func (id identity) check(in service.Instance) api.HealthCheck {
+	notes := checkNotes
+	if in.Endpoint.Key != "" {
+		notes = checkNotesService
+	}
 	return api.HealthCheck{
 		Node:        id.name,
 		CheckID:     in.ID,
 		Name:        consul.CheckName,
-		Notes:       checkNotes,
+		Notes:       notes,
 		Status:      string(in.Health),
 		Output:      in.Notes,
 		ServiceID:   in.ID,

@@ -30,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/consul/api"
@@ -39,13 +40,17 @@ import (
 	"fairway.dev/fairway/internal/registration"
 )
 
-// Options of a Registry. All are required.
+// Options of a Registry. All are required, but for what says otherwise.
 type Options struct {
 	Client *consul.Client
 	// Cluster and Node name the Kubernetes node whose entries these are.
 	Cluster, Node string
 	// Address is the Kubernetes node's own, shown for the virtual node.
 	Address netip.Addr
+	// Placeless is true instead if Node is none of the cluster's, and has a '/' in
+	// its name to show it. What stands there lives as long as the cluster does, so
+	// the virtual node has no lease.
+	Placeless bool
 }
 
 // Registry is the set of entries under one virtual node. No other process may
@@ -64,14 +69,18 @@ type Registry struct {
 
 // New makes a Registry. It asks nothing yet.
 func New(opts Options) (*Registry, error) {
-	if opts.Client == nil || opts.Cluster == "" || opts.Node == "" || !opts.Address.IsValid() {
-		return nil, errors.New("catalog registry: client, cluster, node and address are required")
+	if opts.Client == nil || opts.Cluster == "" || opts.Node == "" || opts.Placeless == opts.Address.IsValid() ||
+		opts.Placeless != strings.Contains(opts.Node, "/") {
+		return nil, errors.New("catalog registry: client, cluster, node and its address are required, or that it has none")
+	}
+	if opts.Placeless {
+		opts.Address = noPlace
 	}
 	r := &Registry{client: opts.Client, id: identity{
 		cluster: opts.Cluster,
 		node:    opts.Node,
 		name:    NodeName(opts.Cluster, opts.Node),
-		address: opts.Address.Unmap(),
+		address: opts.Address.Unmap(), placeless: opts.Placeless,
 	}}
 	r.queue = &txn.Queue{Client: opts.Client, Lead: r.lead, Learn: r.learn}
 	return r, nil

@@ -48,6 +48,13 @@ node_prefix "fairway-east-" { policy = "write" }
 service_prefix ""           { policy = "read" }
 `
 
+// ExportRules are those that fairway-controller needs to publish Services of cluster
+// "east".
+const ExportRules = `
+node_prefix "fairway-east-services-" { policy = "write" }
+service_prefix ""                    { policy = "write" }
+`
+
 // management is the token that may do everything.
 const management = "6d616e61-6765-6d65-6e74-746f6b656e21"
 

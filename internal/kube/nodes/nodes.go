@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -24,10 +23,6 @@ import (
 	"fairway.dev/fairway/internal/kube"
 	"fairway.dev/fairway/internal/nodelease"
 )
-
-// longestRetry, doubled by jitter at most, is the longest wait before a watch is
-// tried again.
-const longestRetry = 5 * time.Second
 
 // Source is the cluster's nodes, as watches on the API server show them.
 //
@@ -52,20 +47,12 @@ func New(client kubernetes.Interface) *Source {
 	return &Source{client: client, changed: make(chan struct{}, 1), nodes: map[string]state{}, deleted: map[string]time.Time{}}
 }
 
-// Run watches until ctx ends. As for pods, it is the reflector that tells a
-// deletion from what is missing from a list, and waits little after a failure.
+// Run watches until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	watch := func(client rest.Interface, resource, namespace string, of runtime.Object, into cache.ReflectorStore) {
 		lw := cache.NewListWatchFromClient(client, resource, namespace, fields.Everything())
-		reflector := cache.NewReflectorWithOptions(lw, of, into, cache.ReflectorOptions{
-			Name:    resource,
-			Backoff: &wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 20, Cap: longestRetry},
-		})
-		group.Go(func() error {
-			reflector.RunWithContext(ctx)
-			return ctx.Err()
-		})
+		group.Go(func() error { return kube.Watch(ctx, resource, lw, of, into) })
 	}
 	watch(s.client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll, &corev1.Node{}, (*nodeStore)(s))
 	watch(s.client.CoordinationV1().RESTClient(), "leases", corev1.NamespaceNodeLease, &coordinationv1.Lease{}, (*leaseStore)(s))
