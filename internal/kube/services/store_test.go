@@ -21,8 +21,14 @@ import (
 // all is what can be watched.
 var all = Options{NamespaceLabels: true, Ingress: true, Gateway: true}
 
+// tester is a test, or one run of a property.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // unheard is a Source that nobody tells anything.
-func unheard(t testing.TB, opts Options) *Source {
+func unheard(t tester, opts Options) *Source {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(&rest.Config{Host: "http://127.0.0.1:1"})
 	if err != nil {
@@ -31,7 +37,7 @@ func unheard(t testing.TB, opts Options) *Source {
 	return New(client, nil, opts)
 }
 
-func do(t testing.TB, errs ...error) {
+func do(t tester, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if err != nil {
@@ -211,7 +217,9 @@ func TestChangesThatShow(t *testing.T) {
 		{"an annotation", func() error {
 			return s.services.Update(svc("web", 3, func(in *corev1.Service) { in.Annotations = map[string]string{"fairway.dev/service-sync": "true"} }))
 		}, true, []export.Object{web}, false},
-		{"the same list", func() error { return s.slices.Replace([]any{slice("stray", "", 1), slice("web-1", "web", 1, "10.0.0.1")}, "9") }, false, nil, false},
+		{"the same list", func() error {
+			return s.slices.Replace([]any{slice("stray", "", 1), slice("web-1", "web", 1, "10.0.0.1")}, "9")
+		}, false, nil, false},
 		{"nothing new of a slice", func() error {
 			in := slice("web-1", "web", 10, "10.0.0.1")
 			in.Annotations = map[string]string{"endpoints.kubernetes.io/last-change-trigger-time": "x"}
