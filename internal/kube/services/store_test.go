@@ -177,8 +177,8 @@ func TestGarbageIsRefused(t *testing.T) {
 		if s.services.Replace([]any{garbage}, "2") == nil || s.services.Update(garbage) == nil || s.services.Add(garbage) == nil || s.services.Delete(garbage) == nil {
 			t.Errorf("%v was taken for a Service", garbage)
 		}
-		if s.View().Problem == "" {
-			t.Errorf("nobody was told that %v came", garbage)
+		if problem := s.View().Problem; !strings.Contains(problem, "among services") {
+			t.Errorf("people are told %q of %v", problem, garbage)
 		}
 		if held, err := s.services.Transformer()(garbage); err != nil || held != garbage {
 			t.Errorf("the list would go on without %v: %v, %v", garbage, held, err)
