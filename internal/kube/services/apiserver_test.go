@@ -123,6 +123,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case broken != nil:
 		write(w, int(broken.Code), broken)
+	case (name != "" || query.Get("labelSelector") != "") && query.Get("resourceVersion") != "":
+		write(w, http.StatusBadRequest, asAnswer(apierrors.NewBadRequest("this may be answered from a cache")))
 	case name != "":
 		a.get(w, collection, namespace+"/"+name)
 	case query.Get("watch") != "":
