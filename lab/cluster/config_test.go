@@ -127,7 +127,7 @@ func TestFairwayRules(t *testing.T) {
 	}
 	plain := func(text string) string { return strings.Join(strings.Fields(text), " ") } // columns differ
 	documented := plain(strings.ReplaceAll(string(page), "fairway-east-", "fairway-"+ClusterID+"-"))
-	for token, rules := range fairwayRules() {
+	for token, rules := range fairwayRules(ClusterID) {
 		for rule := range strings.Lines(strings.TrimSpace(rules)) {
 			if rule := plain(rule); !strings.Contains(documented, rule) {
 				t.Errorf("token %s: docs/registries.md does not list %s", token, rule)

@@ -20,6 +20,8 @@ type Host struct {
 	Pods netip.Prefix
 	// Namespace is the name of the network namespace, as in /run/netns, or its path.
 	Namespace string
+	// port is the name of the link at the switch.
+	port string
 }
 
 // Dial connects from inside the host, so that addr is reached, or not, as the host would reach it.
