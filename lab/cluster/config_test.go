@@ -35,11 +35,17 @@ func TestKubeletConfig(t *testing.T) {
 		"resolvConf":               "/var/lib/fairway-lab/lab/n1/resolv.conf",
 		"containerRuntimeEndpoint": "unix:///var/lib/fairway-lab/lab/n1/containerd.sock",
 		"podLogsDir":               "/var/lib/fairway-lab/lab/n1/pod-logs",
+		"clusterDNS":               nil,
 		"featureGates":             nil,
 	} {
 		if diff := cmp.Diff(want, got[key]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", key, diff)
 		}
+	}
+	named := Joining("other", "lab")
+	named.DNS = true
+	if diff := cmp.Diff([]any{"198.19.1.10"}, rendered(t, "kubelet.yaml", named)["clusterDNS"]); diff != "" {
+		t.Errorf("DNS of the second cluster (-want +got):\n%s", diff)
 	}
 	older := Default("lab")
 	older.Kubernetes = "1.36"
@@ -138,7 +144,7 @@ func TestFairwayRules(t *testing.T) {
 
 func TestResolvers(t *testing.T) {
 	c := newCluster(Default("lab"), record{})
-	got, err := render("resolv.conf", c.nodeConfig(c.Host("n1")))
+	got, err := render("resolv.conf", c.resolvers())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -29,8 +30,8 @@ type side struct {
 // TestTwoClusters brings up two Kubernetes clusters with one Consul and the same node names, and in each
 // a Fairway that registers the same service.
 func TestTwoClusters(t *testing.T) {
-	east := bringUp(t, cluster.Topology{Name: "labeast", Nodes: 1, Kubernetes: "1.37"})
-	west := bringUp(t, cluster.Joining("labwest", "labeast"))
+	east := bringUp(t, cluster.Topology{Name: "labeast", Nodes: 1, Kubernetes: "1.37", DNS: true})
+	west := bringUp(t, cluster.Topology{Name: "labwest", Nodes: 1, Kubernetes: "1.37", DNS: true, Join: "labeast"})
 	sides := []*side{east, west}
 
 	t.Run("a third does not fit", func(t *testing.T) {
@@ -48,6 +49,7 @@ func TestTwoClusters(t *testing.T) {
 	}
 	t.Run("network", func(t *testing.T) { oneNetwork(t, east, west) })
 	t.Run("same service", func(t *testing.T) { sameService(t, east, west) })
+	t.Run("names", func(t *testing.T) { byName(t, east, west) })
 	t.Run("login", func(t *testing.T) {
 		for _, s := range sides {
 			if err := workload.LogIn(t.Context(), s.Cluster, s.kube, workload.ConsulServers); err != nil {
@@ -84,7 +86,7 @@ func bringUp(t *testing.T, topology cluster.Topology) *side {
 	}
 	return &side{
 		Cluster: lab, kube: kube,
-		app: workload.App{Namespace: metav1.NamespaceDefault, Name: "shared", Replicas: 1, LeaveSeconds: 1},
+		app: workload.App{Namespace: metav1.NamespaceDefault, Name: "shared", Replicas: 1, LeaveSeconds: 1, ClusterDNS: true},
 	}
 }
 
@@ -99,10 +101,10 @@ func (s *side) install(t *testing.T) {
 	}
 }
 
-// pod is the address of the app's pod once it is Ready.
-func (s *side) pod(t *testing.T) netip.Addr {
+// pod is the app's pod once it is Ready.
+func (s *side) pod(t *testing.T) corev1.Pod {
 	t.Helper()
-	var addr netip.Addr
+	var pod corev1.Pod
 	cluster.Eventually(t, "the pod of "+s.Name, func(ctx context.Context) error {
 		deployment, err := s.kube.AppsV1().Deployments(s.app.Namespace).Get(ctx, s.app.Name, metav1.GetOptions{})
 		if err != nil {
@@ -115,23 +117,24 @@ func (s *side) pod(t *testing.T) netip.Addr {
 		if len(pods.Items) != 1 || deployment.Status.ReadyReplicas != 1 {
 			return fmt.Errorf("%d pods, %d Ready", len(pods.Items), deployment.Status.ReadyReplicas)
 		}
-		addr, err = netip.ParseAddr(pods.Items[0].Status.PodIP)
-		return err
+		pod = pods.Items[0]
+		return nil
 	})
-	return addr
+	return pod
 }
 
 // oneNetwork: every pod reaches the pods of the other cluster and the Consul servers, and so does the
 // other cluster's client host.
 func oneNetwork(t *testing.T, east, west *side) {
 	for _, way := range []struct{ from, to *side }{{east, west}, {west, east}} {
-		pod, err := way.from.Pod("n1", way.from.pod(t))
+		there := way.to.pod(t)
+		pod, err := way.from.Pod("n1", netip.MustParseAddr(way.from.pod(t).Status.PodIP))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, from := range []*cluster.Host{pod, way.from.Host("client")} {
-			answer, err := cluster.Get(t.Context(), from, fmt.Sprintf("http://%s:8080/", way.to.pod(t)), "")
-			if err != nil || !strings.HasPrefix(answer, way.to.app.Name) {
+			answer, err := cluster.Get(t.Context(), from, fmt.Sprintf("http://%s:8080/", there.Status.PodIP), "")
+			if err != nil || strings.TrimSpace(answer) != there.Name {
 				t.Errorf("%s of %s calls the pod of %s: %q, %v", from.Name, way.from.Name, way.to.Name, answer, err)
 			}
 			leader := fmt.Sprintf("http://%s:8500/v1/status/leader", way.from.Host("consul-2").Addr)
@@ -160,7 +163,7 @@ func listed(ctx context.Context, s *side) (map[entry]uint64, error) {
 
 func (s *side) entry(t *testing.T) entry {
 	t.Helper()
-	return entry{catalog.NodeName(s.ClusterID(), "n1"), s.pod(t).String()}
+	return entry{catalog.NodeName(s.ClusterID(), "n1"), s.pod(t).Status.PodIP}
 }
 
 // sameService: Consul has the pod of each cluster, each under its cluster's own virtual node.
@@ -171,8 +174,8 @@ func sameService(t *testing.T, east, west *side) {
 		if err != nil {
 			return err
 		}
-		byName := func(a, b entry) int { return strings.Compare(a.Node, b.Node) }
-		if diff := cmp.Diff(slices.SortedFunc(slices.Values(want), byName), slices.SortedFunc(maps.Keys(got), byName)); diff != "" {
+		byNode := func(a, b entry) int { return strings.Compare(a.Node, b.Node) }
+		if diff := cmp.Diff(slices.SortedFunc(slices.Values(want), byNode), slices.SortedFunc(maps.Keys(got), byNode)); diff != "" {
 			return fmt.Errorf("entries (-want +got):\n%s", diff)
 		}
 		return nil

@@ -52,6 +52,11 @@ func (c *Cluster) buildNetwork(ctx context.Context) error {
 				return err
 			}
 		}
+		if h.resolv != "" {
+			if err := c.writeResolvers(h.resolv); err != nil {
+				return err
+			}
+		}
 	}
 	for _, h := range others {
 		if err := ipBatch(ctx, h.Namespace, routeScript(h, own)); err != nil {

@@ -114,6 +114,9 @@ func (c *Cluster) identities() map[string]identity {
 			addrs: []netip.Addr{cp.Addr, cp.Extra, c.serviceAPI(), loopback()},
 		},
 	}
+	if c.DNS {
+		ids[coreDNS] = identity{user: "system:" + coreDNS}
+	}
 	for _, node := range c.nodeNames() {
 		ids["kubelet-"+node] = identity{
 			user:   "system:node:" + node,

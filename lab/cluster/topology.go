@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"slices"
 )
@@ -18,6 +19,10 @@ type Topology struct {
 	Kubernetes string `json:"kubernetes"`
 	// ConsulAgents puts a Consul client agent on each node. Without it only the servers run.
 	ConsulAgents bool `json:"consulAgents"`
+	// DNS gives the cluster a DNS, CoreDNS, which pods ask unless their dnsPolicy says otherwise. It knows
+	// Services, and asks the Consul servers for names below consul. Without it pods have their node's
+	// resolver: the Consul servers.
+	DNS bool `json:"dns,omitempty"`
 	// Join is the name of a running lab whose network and Consul servers this one uses instead of its
 	// own: two Kubernetes clusters and one Consul. All else, authorities included, is its own.
 	Join string `json:"join,omitempty"`
@@ -93,8 +98,9 @@ func (t Topology) serviceAddr(last byte) netip.Addr {
 	return netip.AddrFrom4([4]byte{198, 19, t.half(), last})
 }
 
-// serviceAPI is the address of the Service "kubernetes".
+// serviceAPI and serviceDNS are the addresses of the Services "kubernetes" and "kube-dns".
 func (t Topology) serviceAPI() netip.Addr { return t.serviceAddr(1) }
+func (t Topology) serviceDNS() netip.Addr { return t.serviceAddr(10) }
 
 // The fixed ports of the lab.
 const (
@@ -138,7 +144,7 @@ func (t Topology) hosts() []*Host {
 	}
 	// The second address of the control plane belongs to the API server's fault proxy.
 	add(controlPlane, 2).Extra = t.hostAddr(3)
-	add(clientHost, 9)
+	add(clientHost, 9).resolv = filepath.Join(StateDir, t.Name, clientHost, "resolv.conf")
 	if t.Join == "" {
 		for i, name := range t.consulServers() {
 			add(name, byte(11+i))

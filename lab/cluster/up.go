@@ -127,6 +127,11 @@ func (c *Cluster) bringUp(ctx context.Context, progress *progress) error {
 	if err != nil {
 		return err
 	}
+	if c.DNS {
+		if err := progress.step("DNS of the cluster", func() error { return c.startDNS(ctx) }); err != nil {
+			return err
+		}
+	}
 	c.Up = time.Now()
 	progress.say("lab "+c.Name+" is up", begin)
 	return c.save()
