@@ -44,6 +44,9 @@ func upCommand(name *string) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			topology.Name = *name
+			if topology.Join != "" && !cmd.Flags().Changed("consul-agents") {
+				topology.ConsulAgents = false
+			}
 			_, err := cluster.Up(cmd.Context(), topology, cmd.OutOrStdout())
 			return err
 		},
@@ -52,6 +55,8 @@ func upCommand(name *string) *cobra.Command {
 	flags.IntVar(&topology.Nodes, "nodes", topology.Nodes, "number of Kubernetes nodes")
 	flags.StringVar(&topology.Kubernetes, "kubernetes", topology.Kubernetes, "Kubernetes version, 1.37 or 1.36")
 	flags.BoolVar(&topology.ConsulAgents, "consul-agents", topology.ConsulAgents, "run a Consul client agent on each node")
+	flags.BoolVar(&topology.DNS, "dns", topology.DNS, "run CoreDNS, which pods then ask")
+	flags.StringVar(&topology.Join, "join", "", "be a second cluster beside that of a running `LAB`, on its network and with its Consul servers; without Consul agents")
 	return cmd
 }
 

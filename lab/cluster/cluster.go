@@ -54,7 +54,7 @@ type savedState struct {
 }
 
 func newCluster(t Topology, r record) *Cluster {
-	return &Cluster{Topology: t, record: r, hosts: t.hosts()}
+	return &Cluster{Topology: t, record: r, hosts: t.known()}
 }
 
 // Open finds a lab that Up completed, in this process or another.

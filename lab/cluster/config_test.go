@@ -35,11 +35,17 @@ func TestKubeletConfig(t *testing.T) {
 		"resolvConf":               "/var/lib/fairway-lab/lab/n1/resolv.conf",
 		"containerRuntimeEndpoint": "unix:///var/lib/fairway-lab/lab/n1/containerd.sock",
 		"podLogsDir":               "/var/lib/fairway-lab/lab/n1/pod-logs",
+		"clusterDNS":               nil,
 		"featureGates":             nil,
 	} {
 		if diff := cmp.Diff(want, got[key]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", key, diff)
 		}
+	}
+	named := Joining("other", "lab")
+	named.DNS = true
+	if diff := cmp.Diff([]any{"198.19.1.10"}, rendered(t, "kubelet.yaml", named)["clusterDNS"]); diff != "" {
+		t.Errorf("DNS of the second cluster (-want +got):\n%s", diff)
 	}
 	older := Default("lab")
 	older.Kubernetes = "1.36"
@@ -127,7 +133,7 @@ func TestFairwayRules(t *testing.T) {
 	}
 	plain := func(text string) string { return strings.Join(strings.Fields(text), " ") } // columns differ
 	documented := plain(strings.ReplaceAll(string(page), "fairway-east-", "fairway-"+ClusterID+"-"))
-	for token, rules := range fairwayRules() {
+	for token, rules := range fairwayRules(ClusterID) {
 		for rule := range strings.Lines(strings.TrimSpace(rules)) {
 			if rule := plain(rule); !strings.Contains(documented, rule) {
 				t.Errorf("token %s: docs/registries.md does not list %s", token, rule)
@@ -138,7 +144,7 @@ func TestFairwayRules(t *testing.T) {
 
 func TestResolvers(t *testing.T) {
 	c := newCluster(Default("lab"), record{})
-	got, err := render("resolv.conf", c.nodeConfig(c.Host("n1")))
+	got, err := render("resolv.conf", c.resolvers())
 	if err != nil {
 		t.Fatal(err)
 	}

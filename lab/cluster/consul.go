@@ -42,13 +42,29 @@ type consulACL struct {
 	Tokens        map[string]string `json:"tokens"`
 }
 
-// ClusterID is how Fairway is to call a lab's Kubernetes cluster in Consul: the rights of CatalogToken
-// hold for that cluster alone.
+// ClusterID is the ClusterID of every lab that joins no other.
 const ClusterID = "lab"
+
+// ClusterID is how Fairway is to call the lab's Kubernetes cluster in Consul: the rights of CatalogToken
+// hold for that cluster alone.
+func (t Topology) ClusterID() string {
+	if t.Join != "" {
+		return t.Name
+	}
+	return ClusterID
+}
+
+// ConsulName is the name in Consul of something that each of two clusters has, such as a policy.
+func (t Topology) ConsulName(name string) string {
+	if t.Join != "" {
+		return name + "-" + t.Name
+	}
+	return name
+}
 
 // fairwayRules are the rights of Fairway's agents by the name of their token: those that
 // docs/registries.md lists, and no others.
-func fairwayRules() map[string]string {
+func fairwayRules(clusterID string) map[string]string {
 	return map[string]string{
 		AgentToken: `
 agent_prefix ""   { policy = "read" }
@@ -56,7 +72,7 @@ node_prefix ""    { policy = "read" }
 service_prefix "" { policy = "write" }
 `,
 		CatalogToken: `
-node_prefix "fairway-` + ClusterID + `-" { policy = "write" }
+node_prefix "fairway-` + clusterID + `-" { policy = "write" }
 node_prefix ""              { policy = "read" }
 service_prefix ""           { policy = "write" }
 `,
@@ -107,8 +123,15 @@ func (c *Cluster) consulConfig(h *Host, nodeID string, tokens map[string]string)
 
 func (c *Cluster) consulData(host string) string { return c.path(host, "consul") }
 
-// startConsul returns when the servers have a leader and every agent is an alive member.
+// startConsul returns when the servers have a leader and every agent is an alive member. A lab that
+// joins another has nothing to start: it only becomes known.
 func (c *Cluster) startConsul(ctx context.Context) error {
+	if c.Join != "" {
+		if err := c.createTokens(ctx); err != nil {
+			return fmt.Errorf("become known to the Consul of lab %s: %w", c.Join, err)
+		}
+		return nil
+	}
 	management := c.ConsulToken(managementToken)
 	var agents []*Process
 	for _, name := range c.consulServers() {
@@ -152,10 +175,11 @@ func (c *Cluster) startConsulAgent(host string, tokens map[string]string) (*Proc
 func (c *Cluster) createTokens(ctx context.Context) error {
 	consul := c.Consul(c.consulServers()[0])
 	write := new(api.WriteOptions).WithContext(ctx)
-	for name, rules := range fairwayRules() {
-		policy, _, err := consul.ACL().PolicyReadByName(name, new(api.QueryOptions).WithContext(ctx))
+	for name, rules := range fairwayRules(c.ClusterID()) {
+		policyName := c.ConsulName(name)
+		policy, _, err := consul.ACL().PolicyReadByName(policyName, new(api.QueryOptions).WithContext(ctx))
 		if err == nil && policy == nil {
-			policy, _, err = consul.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, write)
+			policy, _, err = consul.ACL().PolicyCreate(&api.ACLPolicy{Name: policyName, Rules: rules}, write)
 		}
 		if err != nil {
 			return err

@@ -27,8 +27,10 @@ const (
 
 func agentToken(node string) string { return "agent-" + node }
 
-// makeTokens invents the secrets of all tokens. Consul learns of them once it has a leader.
+// makeTokens invents the secrets of all tokens. Consul learns of them once it has a leader. One it knows
+// already, if the lab joins another: its administrator's.
 func (c *Cluster) makeTokens() error {
+	tokens := map[string]consulToken{}
 	names := []string{managementToken, AgentToken, CatalogToken}
 	if c.ConsulAgents {
 		for _, node := range c.nodeNames() {
@@ -36,7 +38,16 @@ func (c *Cluster) makeTokens() error {
 		}
 	}
 	for _, name := range names {
-		token := consulToken{AccessorID: newUUID(), SecretID: newUUID()}
+		tokens[name] = consulToken{AccessorID: newUUID(), SecretID: newUUID()}
+	}
+	if c.Join != "" {
+		other, err := Open(c.Join)
+		if err != nil {
+			return err
+		}
+		tokens[managementToken] = other.tokens[managementToken]
+	}
+	for name, token := range tokens {
 		if err := writeJSON(c.tokenPath(name), token); err != nil {
 			return fmt.Errorf("write Consul token %s: %w", name, err)
 		}
@@ -77,7 +88,7 @@ func (c *Cluster) ReplaceToken(ctx context.Context, name string) error {
 	}
 	_, _, err = server.ACL().TokenCreate(&api.ACLToken{
 		AccessorID: token.AccessorID, SecretID: token.SecretID, Description: name,
-		Policies: []*api.ACLLink{{Name: name}},
+		Policies: []*api.ACLLink{{Name: c.ConsulName(name)}},
 	}, new(api.WriteOptions).WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("replace Consul token %s: %w", name, err)

@@ -29,7 +29,8 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return err
 }
 
-// Down ends whatever there is of the named lab, complete or not, and removes everything of it.
+// Down ends whatever there is of the named lab, complete or not, and removes everything of it. A lab that
+// joined it goes first, for it has neither a network nor a Consul without it.
 func Down(ctx context.Context, name string) error {
 	unlock, err := lock(name)
 	if err != nil {
@@ -38,10 +39,24 @@ func Down(ctx context.Context, name string) error {
 	defer unlock()
 	ctx, cancel := context.WithTimeout(ctx, downTimeout)
 	defer cancel()
-	if err := remove(ctx, name); err != nil {
+	if err := removeAll(ctx, name); err != nil {
 		return fmt.Errorf("take down lab %s: %w", name, err)
 	}
 	return nil
+}
+
+// removeAll removes the named lab, and before it those that joined it.
+func removeAll(ctx context.Context, name string) error {
+	others, err := joined(name)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if err := Down(ctx, other); err != nil {
+			return err
+		}
+	}
+	return remove(ctx, name)
 }
 
 // DownAll ends every lab, also those of which a killed run has left only parts.

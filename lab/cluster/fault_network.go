@@ -16,19 +16,21 @@ func (c *Cluster) CutLink(ctx context.Context, host string) (Undo, error) {
 }
 
 func (c *Cluster) setLink(ctx context.Context, host, state string) error {
-	if c.Host(host) == nil {
-		return fmt.Errorf("lab %s has no host %q", c.Name, host)
+	port, err := c.switchPort(host)
+	if err != nil {
+		return err
 	}
-	return ipBatch(ctx, c.namespace(switchName), "link set "+host+" "+state+"\n")
+	return ipBatch(ctx, c.switchHost().Namespace, "link set "+port+" "+state+"\n")
 }
 
 // DelayLink makes every packet to the host late by d. It needs a kernel with the packet scheduler
 // "netem", and says so where there is none.
 func (c *Cluster) DelayLink(ctx context.Context, host string, d time.Duration) (Undo, error) {
-	if c.Host(host) == nil {
-		return nil, fmt.Errorf("lab %s has no host %q", c.Name, host)
+	port, err := c.switchPort(host)
+	if err != nil {
+		return nil, err
 	}
-	_, err := c.onSwitch(ctx, "tc", "qdisc", "add", "dev", host, "root", "netem", "delay", fmt.Sprintf("%dus", d.Microseconds()))
+	_, err = c.onSwitch(ctx, "tc", "qdisc", "add", "dev", port, "root", "netem", "delay", fmt.Sprintf("%dus", d.Microseconds()))
 	if err != nil && strings.Contains(err.Error(), "qdisc kind is unknown") {
 		return nil, fmt.Errorf("delay link of %s: this kernel lacks the packet scheduler netem", host)
 	}
@@ -40,7 +42,7 @@ func (c *Cluster) DelayLink(ctx context.Context, host string, d time.Duration) (
 		if done {
 			return nil
 		}
-		_, err := c.onSwitch(ctx, "tc", "qdisc", "del", "dev", host, "root")
+		_, err := c.onSwitch(ctx, "tc", "qdisc", "del", "dev", port, "root")
 		done = err == nil
 		return err
 	}, nil
@@ -49,14 +51,17 @@ func (c *Cluster) DelayLink(ctx context.Context, host string, d time.Duration) (
 // Partition drops all packets between the hosts in a and those in b, in both directions. Packets of a
 // node's pods count as the node's. Undo lets them through again.
 func (c *Cluster) Partition(ctx context.Context, a, b []string) (Undo, error) {
-	for _, host := range append(append([]string(nil), a...), b...) {
-		if c.Host(host) == nil {
-			return nil, fmt.Errorf("partition: lab %s has no host %q", c.Name, host)
-		}
+	portsA, err := c.switchPorts(a)
+	if err != nil {
+		return nil, fmt.Errorf("partition: %w", err)
+	}
+	portsB, err := c.switchPorts(b)
+	if err != nil {
+		return nil, fmt.Errorf("partition: %w", err)
 	}
 	// Each partition is a table of its own, so that several can be in force and end in any order.
 	table := "partition_" + strings.ReplaceAll(newUUID(), "-", "_")
-	if err := c.nft(ctx, partitionRules(table, a, b)); err != nil {
+	if err := c.nft(ctx, partitionRules(table, portsA, portsB)); err != nil {
 		return nil, fmt.Errorf("partition %v from %v: %w", a, b, err)
 	}
 	return func(ctx context.Context) error {
@@ -65,7 +70,7 @@ func (c *Cluster) Partition(ctx context.Context, a, b []string) (Undo, error) {
 	}, nil
 }
 
-// partitionRules is the rule set that the switch's bridge is to follow; its ports have the hosts' names.
+// partitionRules is the rule set that the switch's bridge is to follow between ports of its own.
 func partitionRules(table string, a, b []string) string {
 	setA, setB := `"`+strings.Join(a, `", "`)+`"`, `"`+strings.Join(b, `", "`)+`"`
 	var rules strings.Builder
@@ -88,5 +93,26 @@ func (c *Cluster) onSwitch(ctx context.Context, path string, args ...string) (st
 
 // switchHost is the namespace of the switch. It is no host: it has no address.
 func (c *Cluster) switchHost() *Host {
-	return &Host{Name: switchName, Namespace: c.namespace(switchName)}
+	return &Host{Name: switchName, Namespace: Topology{Name: c.network()}.namespace(switchName)}
+}
+
+// switchPort is the switch's end of a host's cable.
+func (c *Cluster) switchPort(host string) (string, error) {
+	h := c.Host(host)
+	if h == nil {
+		return "", fmt.Errorf("lab %s has no host %q", c.Name, host)
+	}
+	return h.port, nil
+}
+
+func (c *Cluster) switchPorts(hosts []string) ([]string, error) {
+	var ports []string
+	for _, host := range hosts {
+		port, err := c.switchPort(host)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	return ports, nil
 }

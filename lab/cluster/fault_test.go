@@ -164,7 +164,7 @@ func registered(t *testing.T, lab *Cluster) func(context.Context) error {
 func serviceAccount(t *testing.T, lab *Cluster) func(context.Context) error {
 	t.Helper()
 	kube, err := kubernetes.NewForConfig(&rest.Config{
-		Host:            fmt.Sprintf("https://%s:%d", serviceAPI, 443),
+		Host:            fmt.Sprintf("https://%s:%d", lab.serviceAPI(), 443),
 		BearerToken:     token(t, lab),
 		TLSClientConfig: rest.TLSClientConfig{CAFile: lab.cert("ca")},
 		Dial:            lab.Host("n1").Dial,

@@ -20,10 +20,14 @@ type Host struct {
 	Pods netip.Prefix
 	// Namespace is the name of the network namespace, as in /run/netns, or its path.
 	Namespace string
+	// port is the name of the link at the switch.
+	port string
+	// resolv is the host's /etc/resolv.conf, if it is not the machine's.
+	resolv string
 }
 
 // Dial connects from inside the host, so that addr is reached, or not, as the host would reach it.
-// addr is IP:PORT, or a socket's path; names are not resolved, for a lab has no resolver.
+// addr is IP:PORT, or a socket's path; names are not resolved, for the machine would do that.
 func (h *Host) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if _, err := netip.ParseAddrPort(addr); err != nil && network != "unix" {
 		return nil, fmt.Errorf("dial from host %s: %w", h.Name, err)
@@ -48,7 +52,13 @@ func (h *Host) Command(ctx context.Context, path string, args ...string) *exec.C
 // enter is the argument list with which nsenter(1) starts a program in the host. ip netns exec would
 // not do: it mounts a fresh /sys, and kubelet then finds no cgroups.
 func (h *Host) enter(path string, args ...string) []string {
-	return append([]string{"--net=" + namespacePath(h.Namespace), "--", path}, args...)
+	enter := []string{"--net=" + namespacePath(h.Namespace), "--"}
+	if h.resolv != "" {
+		// The program sees the host's file in the place of the machine's, and no other program does.
+		const mount = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
+		enter = append(enter, "unshare", "--mount", "--", "sh", "-c", mount, h.resolv)
+	}
+	return append(append(enter, path), args...)
 }
 
 // namespacePath is the file of a network namespace.

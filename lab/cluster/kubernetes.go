@@ -73,7 +73,7 @@ func (c *Cluster) apiServerArgs() []string {
 		fmt.Sprintf("--secure-port=%d", apiPort),
 		// The Service "kubernetes" leads to the fault proxy, and so does every service account's client.
 		"--advertise-address=" + cp.Extra.String(),
-		"--service-cluster-ip-range=" + servicePrefix,
+		"--service-cluster-ip-range=" + c.servicePrefix().String(),
 		"--tls-cert-file=" + c.cert("kube-apiserver"),
 		"--tls-private-key-file=" + c.key("kube-apiserver"),
 		"--client-ca-file=" + c.cert("ca"),

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,22 +15,36 @@ const (
 	podBridge  = "pods"
 )
 
-// buildNetwork makes the namespaces of all hosts and joins them on the lab's switch.
+// buildNetwork makes the namespaces of all hosts and joins them on the lab's switch, or on that of the
+// lab that it joins.
 func (c *Cluster) buildNetwork(ctx context.Context) error {
-	sw := c.namespace(switchName)
+	own := c.Topology.hosts()
+	var others []*Host
 	var names strings.Builder
-	fmt.Fprintf(&names, "netns add %s\n", sw)
-	for _, h := range c.hosts {
+	if c.Join == "" {
+		fmt.Fprintf(&names, "netns add %s\n", c.switchHost().Namespace)
+	} else {
+		other, err := Open(c.Join)
+		if err != nil {
+			return err
+		}
+		others = other.Topology.hosts()
+	}
+	for _, h := range own {
 		fmt.Fprintf(&names, "netns add %s\n", h.Namespace)
 	}
 	if err := ipBatch(ctx, "", names.String()); err != nil {
 		return err
 	}
-	if err := ipBatch(ctx, sw, switchScript(c.hosts)); err != nil {
+	cables := cableScript(own)
+	if c.Join == "" {
+		cables = bridgeScript + cables
+	}
+	if err := ipBatch(ctx, c.switchHost().Namespace, cables); err != nil {
 		return err
 	}
-	for _, h := range c.hosts {
-		if err := ipBatch(ctx, h.Namespace, hostScript(h, c.hosts)); err != nil {
+	for _, h := range own {
+		if err := ipBatch(ctx, h.Namespace, hostScript(h, c.servicePrefix())+routeScript(h, own)+routeScript(h, others)); err != nil {
 			return err
 		}
 		if h.Pods.IsValid() {
@@ -37,39 +52,56 @@ func (c *Cluster) buildNetwork(ctx context.Context) error {
 				return err
 			}
 		}
+		if h.resolv != "" {
+			if err := c.writeResolvers(h.resolv); err != nil {
+				return err
+			}
+		}
+	}
+	for _, h := range others {
+		if err := ipBatch(ctx, h.Namespace, routeScript(h, own)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// switchScript is the batch for ip(8) that makes the bridge and a cable to each host. The switch's
-// end of a cable has the host's name, the host's end is eth0.
-func switchScript(hosts []*Host) string {
+// bridgeScript is the batch for ip(8) that makes the switch's bridge.
+const bridgeScript = "link set lo up\nlink add " + bridgeName + " type bridge\nlink set " + bridgeName + " up\n"
+
+// cableScript is the batch that makes a cable from the switch to each host, whose end is eth0.
+func cableScript(hosts []*Host) string {
 	var b strings.Builder
-	b.WriteString("link set lo up\n")
-	fmt.Fprintf(&b, "link add %s type bridge\nlink set %s up\n", bridgeName, bridgeName)
 	for _, h := range hosts {
-		fmt.Fprintf(&b, "link add %s type veth peer name eth0 netns %s\n", h.Name, h.Namespace)
-		fmt.Fprintf(&b, "link set %s master %s up\n", h.Name, bridgeName)
+		fmt.Fprintf(&b, "link add %s type veth peer name eth0 netns %s\n", h.port, h.Namespace)
+		fmt.Fprintf(&b, "link set %s master %s up\n", h.port, bridgeName)
 	}
 	return b.String()
 }
 
-// hostScript is the batch that gives h its addresses and its routes to the pods of all other nodes.
-func hostScript(h *Host, hosts []*Host) string {
+// hostScript is the batch that gives h its addresses, and a node a route to its cluster's Services.
+func hostScript(h *Host, services netip.Prefix) string {
 	var b strings.Builder
 	b.WriteString("link set lo up\nlink set eth0 up\n")
-	fmt.Fprintf(&b, "addr add %s/24 dev eth0\n", h.Addr)
+	fmt.Fprintf(&b, "addr add %s/%d dev eth0\n", h.Addr, hostBits)
 	if h.Extra.IsValid() {
-		fmt.Fprintf(&b, "addr add %s/24 dev eth0\n", h.Extra)
-	}
-	for _, node := range hosts {
-		if node.Pods.IsValid() && node.Name != h.Name {
-			fmt.Fprintf(&b, "route add %s via %s\n", node.Pods, node.Addr)
-		}
+		fmt.Fprintf(&b, "addr add %s/%d dev eth0\n", h.Extra, hostBits)
 	}
 	if h.Pods.IsValid() {
 		// A process of the node itself needs some route before kube-proxy's rules may redirect it.
-		fmt.Fprintf(&b, "route add %s dev eth0 src %s\n", servicePrefix, h.Addr)
+		fmt.Fprintf(&b, "route add %s dev eth0 src %s\n", services, h.Addr)
+	}
+	return b.String()
+}
+
+// routeScript is the batch that gives h its routes to the pods of all nodes but itself. It may find
+// them there: a lab that had joined, and is down, has left them.
+func routeScript(h *Host, nodes []*Host) string {
+	var b strings.Builder
+	for _, node := range nodes {
+		if node.Pods.IsValid() && node.Addr != h.Addr {
+			fmt.Fprintf(&b, "route replace %s via %s\n", node.Pods, node.Addr)
+		}
 	}
 	return b.String()
 }

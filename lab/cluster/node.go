@@ -32,11 +32,11 @@ type nodeConfig struct {
 	ContainerdSocket, ProxyKubeconfig string
 	CACert, KubeletCert, KubeletKey   string
 	KubeletPort                       int
-	Resolvers                         []netip.Addr
+	ClusterDNS                        []netip.Addr
 }
 
 func (c *Cluster) nodeConfig(h *Host) nodeConfig {
-	return nodeConfig{
+	config := nodeConfig{
 		Host:             h,
 		Kubernetes:       c.Kubernetes,
 		Dir:              c.path(h.Name),
@@ -50,11 +50,14 @@ func (c *Cluster) nodeConfig(h *Host) nodeConfig {
 		KubeletCert:      c.cert("kubelet-" + h.Name),
 		KubeletKey:       c.key("kubelet-" + h.Name),
 		KubeletPort:      kubeletPort,
-		Resolvers:        c.resolvers(),
 	}
+	if c.DNS {
+		config.ClusterDNS = []netip.Addr{c.serviceDNS()}
+	}
+	return config
 }
 
-// resolvers answer the nodes' questions by DNS: Consul's servers, which know the names below consul.
+// resolvers answer the hosts' questions by DNS: Consul's servers, which know the names below consul.
 func (c *Cluster) resolvers() []netip.Addr {
 	var addresses []netip.Addr
 	for _, server := range c.consulServers() {
@@ -63,8 +66,17 @@ func (c *Cluster) resolvers() []netip.Addr {
 	return addresses
 }
 
+// writeResolvers writes the /etc/resolv.conf of a host.
+func (c *Cluster) writeResolvers(path string) error {
+	data, err := render("resolv.conf", c.resolvers())
+	if err != nil {
+		return err
+	}
+	return writeFile(path, data)
+}
+
 // render fills one of the files below config/.
-func render(name string, data nodeConfig) ([]byte, error) {
+func render(name string, data any) ([]byte, error) {
 	t, err := template.New(name).Option("missingkey=error").ParseFS(configFiles, "config/"+name)
 	if err != nil {
 		return nil, err
@@ -79,7 +91,6 @@ func (c *Cluster) writeNodeConfig(h *Host) error {
 		{"containerd.toml", c.path(h.Name, "containerd.toml")},
 		{"cni.conflist", c.path(h.Name, "cni", "10-pods.conflist")},
 		{"kubelet.yaml", c.path(h.Name, "kubelet.yaml")},
-		{"resolv.conf", c.path(h.Name, "resolv.conf")},
 		{"kube-proxy.yaml", c.path(h.Name, "kube-proxy.yaml")},
 	} {
 		data, err := render(file.name, c.nodeConfig(h))
@@ -90,7 +101,7 @@ func (c *Cluster) writeNodeConfig(h *Host) error {
 			return err
 		}
 	}
-	return nil
+	return c.writeResolvers(c.path(h.Name, "resolv.conf"))
 }
 
 func (c *Cluster) containerdSocket(node string) string {

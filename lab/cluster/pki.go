@@ -111,8 +111,11 @@ func (c *Cluster) identities() map[string]identity {
 		"kube-apiserver": {
 			user:  "kube-apiserver",
 			names: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"},
-			addrs: []netip.Addr{cp.Addr, cp.Extra, netip.MustParseAddr(serviceAPI), loopback()},
+			addrs: []netip.Addr{cp.Addr, cp.Extra, c.serviceAPI(), loopback()},
 		},
+	}
+	if c.DNS {
+		ids[coreDNS] = identity{user: "system:" + coreDNS}
 	}
 	for _, node := range c.nodeNames() {
 		ids["kubelet-"+node] = identity{

@@ -50,6 +50,13 @@ func prepare(ctx context.Context, t Topology, out *progress) (record, error) {
 		return record{}, err
 	}
 	r := record{Programs: map[string]string{faultProxy: set.FaultProxy}, Images: []string{set.Pause}}
+	if t.DNS {
+		image, err := images.CoreDNS(ctx, out)
+		if err != nil {
+			return record{}, err
+		}
+		r.Images = append(r.Images, image)
+	}
 	for _, name := range serverPrograms() {
 		r.Programs[name] = built.Path(name)
 	}

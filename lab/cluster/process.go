@@ -72,6 +72,31 @@ func (c *Cluster) start(p *Process) error {
 	return writeJSON(c.recordPath(p), p)
 }
 
+// Run starts p as one more server of its host, and returns when it takes connections at p.Address. Undo
+// ends it, or what has been started in its place since, and forgets it.
+func (c *Cluster) Run(ctx context.Context, p *Process) (Undo, error) {
+	if err := c.start(p); err != nil {
+		return nil, err
+	}
+	undo := func(ctx context.Context) error {
+		err := readJSON(c.recordPath(p), p)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // undone before
+		}
+		if err == nil {
+			err = c.stop(ctx, p)
+		}
+		if err != nil {
+			return err
+		}
+		return os.Remove(c.recordPath(p))
+	}
+	if err := c.Start(ctx, p.ID()); err != nil {
+		return nil, errors.Join(err, undo(context.WithoutCancel(ctx)))
+	}
+	return undo, nil
+}
+
 // stopGrace is how long a process may take to end by itself.
 const stopGrace = 10 * time.Second
 

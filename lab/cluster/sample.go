@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,20 +40,38 @@ func (c *Cluster) Unready(ctx context.Context, pod string) (Undo, error) {
 // SetReady switches the readiness of a pod of the lab's sample app, by the pod's address. The pod's
 // kubelet notices with its next probe.
 func (c *Cluster) SetReady(ctx context.Context, podIP string, ready bool) error {
-	url := fmt.Sprintf("http://%s:%d/ready?set=%t", podIP, samplePort, ready)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
-	if err != nil {
+	if _, err := c.askSample(ctx, http.MethodPost, podIP, fmt.Sprintf("/ready?set=%t", ready)); err != nil {
 		return fmt.Errorf("switch readiness of %s: %w", podIP, err)
+	}
+	return nil
+}
+
+// Call makes a sample app, a pod's or a VM's by its address, call a URL. The name in it is looked up as
+// any program in that place would, through the resolvers that the place has. The answer is what the URL
+// answered; the error says what the app met.
+func (c *Cluster) Call(ctx context.Context, from, target string) (string, error) {
+	answer, err := c.askSample(ctx, http.MethodGet, from, "/call?url="+url.QueryEscape(target))
+	if err != nil {
+		return "", fmt.Errorf("call %s from %s: %w", target, from, err)
+	}
+	return strings.TrimSpace(answer), nil
+}
+
+// askSample makes a request to a sample app and returns what it answered.
+func (c *Cluster) askSample(ctx context.Context, method, address, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://%s:%d%s", address, samplePort, path), nil)
+	if err != nil {
+		return "", err
 	}
 	client := http.Client{Transport: &http.Transport{DialContext: c.Host(clientHost).Dial, DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("switch readiness of %s: %w", podIP, err)
+		return "", err
 	}
 	defer response.Body.Close()
-	if response.StatusCode >= http.StatusBadRequest {
-		body, _ := io.ReadAll(response.Body)
-		return fmt.Errorf("switch readiness of %s: %s: %s", podIP, response.Status, strings.TrimSpace(string(body)))
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode >= http.StatusBadRequest {
+		err = fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body)))
 	}
-	return nil
+	return string(body), err
 }

@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
+	"slices"
 )
 
 // Topology says what a lab consists of. It is a value: equal topologies give equal labs.
@@ -16,6 +19,13 @@ type Topology struct {
 	Kubernetes string `json:"kubernetes"`
 	// ConsulAgents puts a Consul client agent on each node. Without it only the servers run.
 	ConsulAgents bool `json:"consulAgents"`
+	// DNS gives the cluster a DNS, CoreDNS, which pods ask unless their dnsPolicy says otherwise. It knows
+	// Services, and asks the Consul servers for names below consul. Without it pods have their node's
+	// resolver: the Consul servers.
+	DNS bool `json:"dns,omitempty"`
+	// Join is the name of a running lab whose network and Consul servers this one uses instead of its
+	// own: two Kubernetes clusters and one Consul. All else, authorities included, is its own.
+	Join string `json:"join,omitempty"`
 }
 
 // Default is the lab most tests want: two nodes, the newest Kubernetes, Consul agents.
@@ -23,7 +33,12 @@ func Default(name string) Topology {
 	return Topology{Name: name, Nodes: 2, Kubernetes: "1.37", ConsulAgents: true}
 }
 
-// maxNodes keeps the pods' networks below 198.18.128.0.
+// Joining is the smallest lab that joins another one: a Kubernetes cluster of one node.
+func Joining(name, other string) Topology {
+	return Topology{Name: name, Nodes: 1, Kubernetes: "1.37", Join: other}
+}
+
+// maxNodes keeps the pods' networks below those of a lab that joins.
 const maxNodes = 63
 
 // The dash is excluded so that a namespace's name (fw-LAB-HOST) can be read back, and the length is
@@ -39,18 +54,53 @@ func (t Topology) Validate() error {
 		return fmt.Errorf("%d nodes: want 1 to %d", t.Nodes, maxNodes)
 	case t.Kubernetes != "1.37" && t.Kubernetes != "1.36":
 		return fmt.Errorf("kubernetes %q: want 1.37 or 1.36", t.Kubernetes)
+	case t.Join == t.Name:
+		return fmt.Errorf("lab %s cannot join itself", t.Name)
+	case t.Join != "" && !validName.MatchString(t.Join):
+		return fmt.Errorf("lab to join %q: no lab has such a name", t.Join)
+	case t.Join != "" && t.ConsulAgents:
+		// Servers that start again must know the client agents first (see consulConfig), and those of
+		// the other lab do not know these.
+		return fmt.Errorf("lab %s joins another: its nodes cannot have Consul agents", t.Name)
 	}
 	return nil
 }
 
-// The address plan, the same in every lab. 198.18.0.0/15 is set aside for such networks (RFC 2544).
-const (
-	hostPrefix    = "198.18.0.0/24"
-	podPrefix     = "198.18.64.0/18"
-	servicePrefix = "198.19.0.0/24"
-	// serviceAPI is the address of the Service "kubernetes".
-	serviceAPI = "198.19.0.1"
-)
+// The address plan is the same in every lab, and another one in the lab that joins it, so that any
+// host or pod reaches any other without translation. 198.18.0.0/15 is set aside for such networks
+// (RFC 2544).
+
+// hostBits is the prefix length of the network of all hosts, 198.18.0.0, of both labs.
+const hostBits = 18
+
+// half is 0, or 1 for a lab that joins another: it decides its part of each network.
+func (t Topology) half() byte {
+	if t.Join != "" {
+		return 1
+	}
+	return 0
+}
+
+func (t Topology) hostAddr(last byte) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, 18, t.half(), last})
+}
+
+// pods is the network of the pods of a node, by the node's place in the list: within 198.18.64.0/18, or
+// 198.18.128.0/18.
+func (t Topology) pods(node int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, 64*(1+t.half()) + 1 + byte(node), 0}), 24)
+}
+
+// servicePrefix is where the Services' addresses are. They mean something to the lab's own nodes only.
+func (t Topology) servicePrefix() netip.Prefix { return netip.PrefixFrom(t.serviceAddr(0), 24) }
+
+func (t Topology) serviceAddr(last byte) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, 19, t.half(), last})
+}
+
+// serviceAPI and serviceDNS are the addresses of the Services "kubernetes" and "kube-dns".
+func (t Topology) serviceAPI() netip.Addr { return t.serviceAddr(1) }
+func (t Topology) serviceDNS() netip.Addr { return t.serviceAddr(10) }
 
 // The fixed ports of the lab.
 const (
@@ -88,20 +138,45 @@ func numbered(prefix string, n int) []string {
 func (t Topology) hosts() []*Host {
 	var hosts []*Host
 	add := func(name string, last byte) *Host {
-		h := &Host{Name: name, Addr: netip.AddrFrom4([4]byte{198, 18, 0, last}), Namespace: t.namespace(name)}
+		h := &Host{Name: name, Addr: t.hostAddr(last), Namespace: t.namespace(name), port: t.port(name)}
 		hosts = append(hosts, h)
 		return h
 	}
 	// The second address of the control plane belongs to the API server's fault proxy.
-	add(controlPlane, 2).Extra = netip.AddrFrom4([4]byte{198, 18, 0, 3})
-	add(clientHost, 9)
-	for i, name := range t.consulServers() {
-		add(name, byte(11+i))
+	add(controlPlane, 2).Extra = t.hostAddr(3)
+	add(clientHost, 9).resolv = filepath.Join(StateDir, t.Name, clientHost, "resolv.conf")
+	if t.Join == "" {
+		for i, name := range t.consulServers() {
+			add(name, byte(11+i))
+		}
 	}
 	for i, name := range t.nodeNames() {
-		add(name, byte(21+i)).Pods = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(65 + i), 0}), 24)
+		add(name, byte(21+i)).Pods = t.pods(i)
 	}
 	return hosts
+}
+
+// known are the hosts that can be asked for by name: those of the lab, and the Consul servers of the
+// lab that it joins.
+func (t Topology) known() []*Host {
+	if t.Join == "" {
+		return t.hosts()
+	}
+	others := slices.DeleteFunc(Topology{Name: t.Join}.hosts(), func(h *Host) bool {
+		return !slices.Contains(t.consulServers(), h.Name)
+	})
+	return append(t.hosts(), others...)
+}
+
+// network is the name of the lab whose switch the hosts are on.
+func (t Topology) network() string { return cmp.Or(t.Join, t.Name) }
+
+// port is the switch's end of a host's cable. Two labs have hosts of the same names.
+func (t Topology) port(host string) string {
+	if t.Join != "" {
+		return "joined-" + host
+	}
+	return host
 }
 
 // namespacePrefix starts the name of every network namespace and cgroup that belongs to a lab.

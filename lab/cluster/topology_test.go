@@ -23,6 +23,10 @@ func TestValidate(t *testing.T) {
 		"dash":            {func(t *Topology) { t.Name = "my-lab" }, false},
 		"path":            {func(t *Topology) { t.Name = "../etc" }, false},
 		"long":            {func(t *Topology) { t.Name = "abcdefghijklm" }, false},
+		"joining":         {func(t *Topology) { *t = Joining("lab", "other") }, true},
+		"joining itself":  {func(t *Topology) { *t = Joining("lab", "lab") }, false},
+		"joining no name": {func(t *Topology) { *t = Joining("lab", "no-name") }, false},
+		"joining, agents": {func(t *Topology) { t.Join = "other" }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			topology := Default("lab")
@@ -37,7 +41,7 @@ func TestValidate(t *testing.T) {
 func TestAddressPlan(t *testing.T) {
 	type row struct{ Name, Addr, Extra, Pods, Namespace string }
 	var got []row
-	for _, h := range Default("lab").hosts() {
+	for _, h := range append(Default("lab").hosts(), Joining("other", "lab").known()...) {
 		r := row{Name: h.Name, Addr: h.Addr.String(), Namespace: h.Namespace}
 		if h.Extra.IsValid() {
 			r.Extra = h.Extra.String()
@@ -55,19 +59,27 @@ func TestAddressPlan(t *testing.T) {
 		{"consul-3", "198.18.0.13", "", "", "fw-lab-consul-3"},
 		{"n1", "198.18.0.21", "", "198.18.65.0/24", "fw-lab-n1"},
 		{"n2", "198.18.0.22", "", "198.18.66.0/24", "fw-lab-n2"},
+		{"cp", "198.18.1.2", "198.18.1.3", "", "fw-other-cp"},
+		{"client", "198.18.1.9", "", "", "fw-other-client"},
+		{"n1", "198.18.1.21", "", "198.18.129.0/24", "fw-other-n1"},
+		{"consul-1", "198.18.0.11", "", "", "fw-lab-consul-1"},
+		{"consul-2", "198.18.0.12", "", "", "fw-lab-consul-2"},
+		{"consul-3", "198.18.0.13", "", "", "fw-lab-consul-3"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
 }
 
-// TestAddressesNeverMeet: in a lab of any size all addresses differ and lie in the networks they
-// belong to.
+// TestAddressesNeverMeet: in a lab of any size, and one that joins it, all addresses and names of
+// links differ, and no network reaches into another.
 func TestAddressesNeverMeet(t *testing.T) {
-	hostNet, podNet := netip.MustParsePrefix(hostPrefix), netip.MustParsePrefix(podPrefix)
 	rapid.Check(t, func(t *rapid.T) {
-		topology := Default("lab")
-		topology.Nodes = rapid.IntRange(1, maxNodes).Draw(t, "nodes")
+		lab, other := Default("lab"), Joining("other", "lab")
+		lab.Nodes = rapid.IntRange(1, maxNodes).Draw(t, "nodes")
+		other.Nodes = rapid.IntRange(1, maxNodes).Draw(t, "nodes of the other")
+		hostNet := netip.PrefixFrom(lab.hostAddr(0), hostBits)
+		networks := []netip.Prefix{hostNet, lab.servicePrefix(), other.servicePrefix()}
 		seen := map[string]string{}
 		claim := func(what, host string) {
 			if other, taken := seen[what]; taken {
@@ -75,21 +87,32 @@ func TestAddressesNeverMeet(t *testing.T) {
 			}
 			seen[what] = host
 		}
-		for _, h := range topology.hosts() {
-			claim(h.Name, h.Name)
-			claim(h.Addr.String(), h.Name)
+		for _, h := range append(lab.hosts(), other.hosts()...) {
+			claim(h.Namespace, h.Namespace)
+			claim(h.Addr.String(), h.Namespace)
+			claim(h.port, h.Namespace)
+			if len(h.port) > maxLinkName {
+				t.Fatalf("%q is too long a name for a link", h.port)
+			}
 			if !hostNet.Contains(h.Addr) {
-				t.Fatalf("%s has %s, outside %s", h.Name, h.Addr, hostNet)
+				t.Fatalf("%s has %s, outside %s", h.Namespace, h.Addr, hostNet)
 			}
 			if h.Extra.IsValid() {
-				claim(h.Extra.String(), h.Name)
+				claim(h.Extra.String(), h.Namespace)
 			}
 			if h.Pods.IsValid() {
-				claim(h.Pods.String(), h.Name)
-				if !podNet.Contains(h.Pods.Addr()) {
-					t.Fatalf("pods of %s in %s, outside %s", h.Name, h.Pods, podNet)
+				networks = append(networks, h.Pods)
+			}
+		}
+		for i, a := range networks {
+			for _, b := range networks[:i] {
+				if a.Overlaps(b) {
+					t.Fatalf("networks %s and %s overlap", a, b)
 				}
 			}
 		}
 	})
 }
+
+// maxLinkName is Linux' IFNAMSIZ without the byte that ends the name.
+const maxLinkName = 15

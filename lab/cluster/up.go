@@ -18,8 +18,9 @@ import (
 const upTimeout = 5 * time.Minute
 
 // Up brings a lab up and returns when all of it works: every node Ready, every Consul agent passing.
-// It tells its progress to out. Leftovers of a lab of that name are removed first; a lab that runs is
-// left alone (ErrRunning). When Up fails it ends what it had started, and leaves the logs.
+// It tells its progress to out. Leftovers of a lab of that name are removed first, and with it what had
+// joined it; a lab that runs is left alone (ErrRunning). When Up fails it ends what it had started, and
+// leaves the logs.
 func Up(ctx context.Context, t Topology, out io.Writer) (*Cluster, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
@@ -35,12 +36,15 @@ func Up(ctx context.Context, t Topology, out io.Writer) (*Cluster, error) {
 	if _, err := Open(t.Name); err == nil && anyAlive(t.Name) {
 		return nil, fmt.Errorf("lab %s: %w", t.Name, ErrRunning)
 	}
+	if err := joinable(t); err != nil {
+		return nil, err
+	}
 	progress := &progress{out: out}
 	r, err := prepare(ctx, t, progress)
 	if err != nil {
 		return nil, err
 	}
-	if err := remove(ctx, t.Name); err != nil {
+	if err := removeAll(ctx, t.Name); err != nil {
 		return nil, fmt.Errorf("remove leftovers of lab %s: %w", t.Name, err)
 	}
 	c := newCluster(t, r)
@@ -122,6 +126,11 @@ func (c *Cluster) bringUp(ctx context.Context, progress *progress) error {
 	err = progress.step("default service account", func() error { return c.awaitServiceAccount(ctx) })
 	if err != nil {
 		return err
+	}
+	if c.DNS {
+		if err := progress.step("DNS of the cluster", func() error { return c.startDNS(ctx) }); err != nil {
+			return err
+		}
 	}
 	c.Up = time.Now()
 	progress.say("lab "+c.Name+" is up", begin)

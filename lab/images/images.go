@@ -32,6 +32,8 @@ const (
 	PauseRef   = "fairway.dev/lab-pause:dev"
 	// KatalogSyncRef is that of katalog-sync's daemon; see KatalogSync.
 	KatalogSyncRef = "fairway.dev/lab-katalog-sync:dev"
+	// CoreDNSRef is that of the cluster's DNS; see CoreDNS.
+	CoreDNSRef = "fairway.dev/lab-coredns:dev"
 )
 
 // unused is how long an image that no lab asked for is kept.
@@ -43,7 +45,9 @@ type Set struct {
 	Fairway string // as a release would ship it
 	Shell   string // the path of the program fairway, for people and tests
 	Sample  string // the app that tests deploy
-	Pause   string // holds a pod's namespaces
+	// SampleProgram is the path of the same app, for a host outside Kubernetes.
+	SampleProgram string
+	Pause         string // holds a pod's namespaces
 	// FaultProxy is the path of a static program, see lab/faultproxy.
 	FaultProxy string
 }
@@ -84,14 +88,18 @@ func ensure(ctx context.Context, checkout gobuild.Checkout, dir string, out io.W
 	if err := build.Run(ctx); err != nil {
 		return Set{}, err
 	}
-	set := Set{Shell: filepath.Join(dir, "bin", "fairway", "fairway"), FaultProxy: filepath.Join(bin, "faultproxy")}
+	set := Set{
+		Shell:         filepath.Join(dir, "bin", "fairway", "fairway"),
+		SampleProgram: filepath.Join(bin, "sample"),
+		FaultProxy:    filepath.Join(bin, "faultproxy"),
+	}
 	for _, each := range []struct {
 		path *string
 		name string
 		spec image.Spec
 	}{
 		{&set.Fairway, "fairway", fairway},
-		{&set.Sample, "sample", single(SampleRef, filepath.Join(bin, "sample"))},
+		{&set.Sample, "sample", single(SampleRef, set.SampleProgram)},
 		{&set.Pause, "pause", single(PauseRef, filepath.Join(bin, "pause"))},
 	} {
 		if *each.path, err = write(dir, each.name, each.spec); err != nil {
@@ -104,7 +112,18 @@ func ensure(ctx context.Context, checkout gobuild.Checkout, dir string, out io.W
 // KatalogSync writes the image of katalog-sync's own daemon, which is built from
 // its released source, and returns the path of its tar.
 func KatalogSync(ctx context.Context, out io.Writer) (string, error) {
-	bin, err := servers.Ensure(ctx, servers.Options{Families: []servers.Family{servers.KatalogSync}, Out: out})
+	return ofServer(ctx, servers.KatalogSync, "katalog-sync-daemon", KatalogSyncRef, out)
+}
+
+// CoreDNS writes the image of the DNS server that a cluster has, and returns the
+// path of its tar.
+func CoreDNS(ctx context.Context, out io.Writer) (string, error) {
+	return ofServer(ctx, servers.CoreDNS, "coredns", CoreDNSRef, out)
+}
+
+// ofServer writes the image of one of the real servers.
+func ofServer(ctx context.Context, family servers.Family, program, ref string, out io.Writer) (string, error) {
+	bin, err := servers.Ensure(ctx, servers.Options{Families: []servers.Family{family}, Out: out})
 	if err != nil {
 		return "", err
 	}
@@ -120,7 +139,7 @@ func KatalogSync(ctx context.Context, out io.Writer) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	return write(dir, "katalog-sync", single(KatalogSyncRef, bin.Path("katalog-sync-daemon")))
+	return write(dir, string(family), single(ref, bin.Path(program)))
 }
 
 // single returns an image that holds and runs one program.

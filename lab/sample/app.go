@@ -47,12 +47,14 @@ func newApp(pod string, ready bool) *app {
 //	POST /err?set=true|false    let all or none of them fail
 //	POST /delay?for=250ms       let answers at / take this long
 //	GET  /info                  a report as JSON
+//	GET  /call?url=URL          what URL answers to the app, or 502 and why not
 //
 // PUT does the same as POST.
 func (a *app) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.serveName)
 	mux.HandleFunc("GET /ready", a.serveReady)
+	mux.HandleFunc("GET /call", serveCall)
 	mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(a.info())

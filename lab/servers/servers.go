@@ -1,6 +1,6 @@
 // Package servers builds the real servers of the lab, Kubernetes, etcd, Consul,
-// containerd, Helm and katalog-sync, and Prometheus' promtool, from the nested
-// modules beside it.
+// containerd, Helm, CoreDNS and katalog-sync, and Prometheus' promtool, from the
+// nested modules beside it.
 //
 // The modules are kept apart so that none of the servers' dependencies reaches
 // the product. What is built is kept in the user's cache folder under a name
@@ -31,6 +31,8 @@ const (
 	Containerd Family = "containerd" // containerd, containerd-shim-runc-v2, ctr
 	Helm       Family = "helm"       // helm
 	Prometheus Family = "prometheus" // promtool
+	// CoreDNS is for labs that have a DNS of the cluster.
+	CoreDNS Family = "coredns" // coredns
 	// KatalogSync is what Fairway takes the place of.
 	KatalogSync Family = "katalog-sync" // katalog-sync-daemon
 )
@@ -69,7 +71,7 @@ func Ensure(ctx context.Context, o Options) (Bin, error) {
 		o.Kubernetes = "1.37"
 	}
 	if o.Families == nil {
-		o.Families = append(ForLab(), KatalogSync, Prometheus)
+		o.Families = append(ForLab(), CoreDNS, KatalogSync, Prometheus)
 	}
 	if o.Out == nil {
 		o.Out = io.Discard

@@ -45,6 +45,9 @@ func recipeFor(family Family, kubernetes string) (recipe, error) {
 		return recipe{module: "katalog-sync", usual: 40 * time.Second}, nil
 	case Helm:
 		return recipe{module: "helm", usual: 2 * time.Minute}, nil
+	case CoreDNS:
+		// The program is the module's own, with few of CoreDNS' plugins.
+		return recipe{module: "coredns", usual: time.Minute}, nil
 	case Prometheus:
 		// Rules are checked without what finds targets in two dozen clouds.
 		return recipe{module: "prometheus", tags: "remove_all_sd", usual: 4 * time.Minute}, nil

@@ -77,12 +77,33 @@ func (s store) plan(r recipe) (gobuild.Build, string, error) {
 		Usual:    r.usual,
 		Log:      s.out,
 	}
+	sources, err := readSources(module)
+	if err != nil {
+		return gobuild.Build{}, "", err
+	}
 	hash := sha256.New()
-	for _, input := range [][]byte{goMod, goSum, []byte(build.Inputs()), []byte(s.toolchain), fmt.Append(nil, r.rename)} {
+	for _, input := range append(sources, goMod, goSum, []byte(build.Inputs()), []byte(s.toolchain), fmt.Append(nil, r.rename)) {
 		fmt.Fprintf(hash, "%d\n", len(input))
 		hash.Write(input)
 	}
 	return build, fmt.Sprintf("%x", hash.Sum(nil)[:6]), nil
+}
+
+// readSources reads the programs that a module has of its own; most have none.
+func readSources(module string) ([][]byte, error) {
+	files, err := filepath.Glob(filepath.Join(module, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	var sources [][]byte
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, source)
+	}
+	return sources, nil
 }
 
 // build builds a family and then gives its folder the final name. The caller

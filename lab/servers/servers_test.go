@@ -78,6 +78,7 @@ func TestInputsDecideTheFolder(t *testing.T) {
 		{"tags", func() { r.tags = "netgo" }},
 		{"names", func() { r.rename = nil }},
 		{"go.sum", func() { write(t, filepath.Join(s.modules, "toy", "go.sum"), "\n") }},
+		{"source", func() { write(t, filepath.Join(s.modules, "toy", "main.go"), "package main\n") }},
 		{"go.mod", func() { write(t, filepath.Join(s.modules, "toy", "go.mod"), "module example.com/toy\n") }},
 	} {
 		change.do()
@@ -152,7 +153,7 @@ func TestRecipes(t *testing.T) {
 	}{
 		{Kubernetes, "1.37", "k8s.io/component-base/version.gitVersion=v1.37."},
 		{Kubernetes, "1.36", "k8s.io/component-base/version.gitVersion=v1.36."},
-		{Etcd, "", ""}, {Consul, "", ""}, {Containerd, "", ""}, {Helm, "", ""}, {Prometheus, "", ""}, {KatalogSync, "", ""},
+		{Etcd, "", ""}, {Consul, "", ""}, {Containerd, "", ""}, {Helm, "", ""}, {Prometheus, "", ""}, {CoreDNS, "", ""}, {KatalogSync, "", ""},
 	} {
 		r, err := recipeFor(test.family, test.kubernetes)
 		if err != nil {

@@ -110,7 +110,7 @@ func Configure(ctx context.Context, lab *cluster.Cluster, registry Registry, val
 	folder, socket := lab.PodsAPI()
 	args := []string{"upgrade", "--install", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
 		"--namespace", Namespace, "--wait", "--timeout", "2m",
-		"--set", "clusterID=" + cluster.ClusterID,
+		"--set", "clusterID=" + lab.ClusterID(),
 		"--set", "registry=" + string(registry), "--set", "consul.address=" + registry.address(),
 		"--set", "podsAPI.folder=" + folder, "--set", "podsAPI.socket=" + socket,
 		"--set", "image.tag=dev", "--set", "image.pullPolicy=Never",

@@ -17,7 +17,8 @@ import (
 	"fairway.dev/fairway/lab/cluster"
 )
 
-// AuthMethod is the auth method of the lab's Consul that LogIn makes.
+// AuthMethod is the auth method of the lab's Consul that LogIn makes, but for
+// the lab's ConsulName.
 const AuthMethod = "k8s"
 
 // reviewer is the service account by which Consul asks the API server about
@@ -34,7 +35,7 @@ func LogIn(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface,
 		return fmt.Errorf("make the account of Consul's auth method: %w", err)
 	}
 	if err := makeAuthMethod(ctx, lab, registry, jwt); err != nil {
-		return fmt.Errorf("make Consul's auth method %s: %w", AuthMethod, err)
+		return fmt.Errorf("make Consul's auth method %s: %w", lab.ConsulName(AuthMethod), err)
 	}
 	checkout, err := gobuild.FindCheckout(ctx)
 	if err != nil {
@@ -42,7 +43,7 @@ func LogIn(ctx context.Context, lab *cluster.Cluster, kube kubernetes.Interface,
 	}
 	_, err = lab.Helm(ctx, "upgrade", "fairway", filepath.Join(checkout.Root, "deploy", "chart"),
 		"--namespace", Namespace, "--wait", "--timeout", "2m", "--reuse-values",
-		"--set", "consul.tokenSecret.name=", "--set", "consul.login.authMethod="+AuthMethod)
+		"--set", "consul.tokenSecret.name=", "--set", "consul.login.authMethod="+lab.ConsulName(AuthMethod))
 	if err != nil {
 		return fmt.Errorf("let Fairway log in: %w", err)
 	}
@@ -82,21 +83,21 @@ func makeReviewer(ctx context.Context, kube kubernetes.Interface) (jwt string, e
 
 // makeAuthMethod gives Fairway's service account the rights of the registry.
 func makeAuthMethod(ctx context.Context, lab *cluster.Cluster, registry Registry, jwt string) error {
-	admin := lab.RESTConfig()
+	admin, method, name := lab.RESTConfig(), lab.ConsulName(AuthMethod), lab.ConsulName(registry.Token())
 	acl, write := lab.ConsulServers()[0].ACL(), new(api.WriteOptions).WithContext(ctx)
 	_, _, err := acl.AuthMethodCreate(&api.ACLAuthMethod{
-		Name: AuthMethod, Type: "kubernetes", MaxTokenTTL: 24 * time.Hour,
+		Name: method, Type: "kubernetes", MaxTokenTTL: 24 * time.Hour,
 		Config: map[string]any{"Host": admin.Host, "CACert": string(admin.CAData), "ServiceAccountJWT": jwt},
 	}, write)
 	if err != nil {
 		return err
 	}
-	role := &api.ACLRole{Name: registry.Token(), Policies: []*api.ACLLink{{Name: registry.Token()}}}
+	role := &api.ACLRole{Name: name, Policies: []*api.ACLLink{{Name: name}}}
 	if _, _, err := acl.RoleCreate(role, write); err != nil {
 		return err
 	}
 	_, _, err = acl.BindingRuleCreate(&api.ACLBindingRule{
-		AuthMethod: AuthMethod, BindType: api.BindingRuleBindTypeRole, BindName: role.Name,
+		AuthMethod: method, BindType: api.BindingRuleBindTypeRole, BindName: role.Name,
 		Selector: fmt.Sprintf("serviceaccount.namespace==%q and (serviceaccount.name==%q or serviceaccount.name==%q)", Namespace, AgentName, ControllerName),
 	}, write)
 	return err

@@ -27,6 +27,9 @@ type App struct {
 	LeaveSeconds int64
 	// Unready starts the pods not ready; they become ready by POST /ready.
 	Unready bool
+	// ClusterDNS makes the pods ask the cluster's DNS, which a lab with
+	// Topology.DNS has. Else they have their node's resolver.
+	ClusterDNS bool
 	// Drain adds fairway-gate, which the app's preStop hook asks; none if empty.
 	Drain Drain
 }
@@ -99,13 +102,16 @@ func (a App) template(labels map[string]string) corev1.PodTemplateSpec {
 	spec := corev1.PodSpec{
 		Containers:                    []corev1.Container{container},
 		TerminationGracePeriodSeconds: &grace,
-		DNSPolicy:                     corev1.DNSDefault, // a lab has no DNS of the cluster
+		DNSPolicy:                     corev1.DNSDefault,
 		AutomountServiceAccountToken:  new(bool),
 		EnableServiceLinks:            new(bool),
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
 			LabelSelector: &metav1.LabelSelector{MatchLabels: labels},
 		}},
+	}
+	if a.ClusterDNS {
+		spec.DNSPolicy = corev1.DNSClusterFirst
 	}
 	a.addGate(&spec)
 	if !a.Ungated {
