@@ -16,7 +16,7 @@ import (
 // TestConsulImportsAreChecked: the API server takes what the controller
 // understands, fills in the defaults, and refuses the rest in words that help.
 func TestConsulImportsAreChecked(t *testing.T) {
-	definition := filepath.Join("..", "..", "api", "crds", "fairway.dev_consulimports.yaml")
+	definition := filepath.Join("..", "..", "deploy", "chart", "files", "crds", "fairway.dev_consulimports.yaml")
 	if _, err := fleet.lab.Kubectl(bounded(t), "apply", "-f", definition); err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Not empty if the controller is installed. */}}
 {{- define "fairway.controller" -}}
-{{- if or (eq (toString .Values.controller.enabled) "true") (and (eq (toString .Values.controller.enabled) "auto") (eq .Values.registry "catalog")) }}true{{ end }}
+{{- if or (eq (toString .Values.controller.enabled) "true") (and (eq (toString .Values.controller.enabled) "auto") (or (eq .Values.registry "catalog") .Values.controller.import.enabled)) }}true{{ end }}
+{{- end }}
+
+{{/* Not empty if the controller imports services. */}}
+{{- define "fairway.import" -}}
+{{- if and (include "fairway.controller" .) .Values.controller.import.enabled }}true{{ end }}
 {{- end }}
 
 {{/* The Consul servers for the controller, or a message that says what is missing. */}}

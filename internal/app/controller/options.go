@@ -27,6 +27,8 @@ type Options struct {
 	MaxDeadShare     float64
 	ForgetNodesAfter time.Duration
 
+	ImportOptions
+
 	Version string // of this program
 }
 
@@ -43,13 +45,14 @@ func Default() Options {
 		AgentPort:        9980,
 		MaxDeadShare:     0.5,
 		ForgetNodesAfter: time.Hour,
+		ImportOptions:    defaultImport(),
 	}
 }
 
 // Validate names everything that is wrong.
 func (o Options) Validate() error {
 	var c process.Check
-	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate())
+	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate(), o.ImportOptions.Validate())
 	_, _, err := net.SplitHostPort(o.Listen)
 	c.That(err == nil, "--listen %q: must be host:port or :port", o.Listen)
 	c.That(o.AgentPort > 0 && o.AgentPort < 1<<16, "--agent-port %d: must be a port", o.AgentPort)
