@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -25,8 +26,31 @@ func TestI8ControllerRightsAreExactlyTheList(t *testing.T) {
 		"kube-node-lease": {leases(nil, "list", "watch")},
 		"default":         {{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}}},
 	}
+	controllerRights(t, want, serversOnly...)
+
+	// To import, it has these rights as well, in all namespaces or in those named.
+	rule := func(group, resource string, verbs ...string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: verbs}
+	}
+	imports := []rbacv1.PolicyRule{
+		rule("fairway.dev", "consulimports", "list", "watch"),
+		rule("fairway.dev", "consulimports/status", "update"),
+		rule("fairway.dev", "consulimports/finalizers", "update"),
+		rule("", "services", "list", "watch", "create", "patch", "delete"),
+		rule("discovery.k8s.io", "endpointslices", "list", "watch", "create", "patch", "delete"),
+	}
+	everywhere := maps.Clone(want)
+	everywhere[""] = append(slices.Clone(want[""]), imports...)
+	controllerRights(t, everywhere, append(slices.Clone(serversOnly), "--set", "controller.import.enabled=true")...)
+	want["shop"], want["bar"] = imports, imports
+	controllerRights(t, want, append(slices.Clone(serversOnly), "--set", "controller.import.enabled=true", "--set", "controller.import.namespaces={shop,bar}")...)
+}
+
+// controllerRights compares the controller's rights, by namespace.
+func controllerRights(t *testing.T, want map[string][]rbacv1.PolicyRule, args ...string) {
+	t.Helper()
 	got, bound := map[string][]rbacv1.PolicyRule{}, map[string]bool{}
-	out, err := newHelm(t).template(t, append(slices.Clone(serversOnly), "--namespace", "fairway-system")...)
+	out, err := newHelm(t).template(t, append(slices.Clone(args), "--namespace", "fairway-system")...)
 	if err != nil {
 		t.Fatal(out)
 	}
@@ -74,6 +98,7 @@ func TestController(t *testing.T) {
 		"client agents":             {everything, false},
 		"servers":                   {serversOnly, true},
 		"servers, not wanted":       {append(slices.Clone(serversOnly), "--set", "controller.enabled=false"), false},
+		"client agents, to import":  {append(slices.Clone(everything), "--set", "controller.import.enabled=true", "--set", "controller.import.namespaces={a,b}", "--set", "controller.consulAddress=http://c:8500"), true},
 		"client agents, and wanted": {append(slices.Clone(everything), "--set", "controller.enabled=true", "--set", "controller.consulAddress=http://c:8500"), true},
 	} {
 		for _, kind := range []string{"Deployment", "PodDisruptionBudget"} {
@@ -117,4 +142,21 @@ func TestI8ControllerIsUnprivileged(t *testing.T) {
 	}
 	spec.HostNetwork = true // the agent's, which else is held to the same
 	unprivileged(t, spec, false)
+}
+
+// What users have made is there as long as its CRD is, so that stays when the chart
+// is removed, or does not import any more.
+func TestI2CRDsOutliveTheChart(t *testing.T) {
+	h := newHelm(t)
+	var definition metav1.PartialObjectMetadata
+	found := h.objects(t, "CustomResourceDefinition", append(slices.Clone(serversOnly), "--set", "controller.import.enabled=true")...)
+	if err := yaml.Unmarshal(found["consulimports.fairway.dev"], &definition); err != nil || len(found) != 1 {
+		t.Fatalf("%d CRDs, %v", len(found), err)
+	}
+	if got := definition.Annotations["helm.sh/resource-policy"]; got != "keep" {
+		t.Errorf("the resource policy is %q: Helm would take all ConsulImports away, and their Services", got)
+	}
+	if found := h.objects(t, "CustomResourceDefinition", serversOnly...); len(found) != 0 {
+		t.Errorf("%d CRDs where nothing is imported", len(found))
+	}
 }
