@@ -188,15 +188,21 @@ func (e *eye) Tell(_ context.Context, _ imports.View, status consulimport.Status
 // control starts a replica's loop.
 func (s *shop) control(t *testing.T) (leader *leadership, board *board) {
 	t.Helper()
+	e := &eye{s, make(chan struct{}, 1)}
+	return e.control(t, consulEye{e})
+}
+
+// control starts a replica's loop that sees the shop, and a Consul.
+func (e *eye) control(t *testing.T, servers consulServices) (leader *leadership, board *board) {
+	t.Helper()
 	registry := prometheus.NewRegistry()
 	metrics := newMetrics(registry)
 	leader, board = &leadership{log: slog.New(slog.DiscardHandler), metrics: metrics}, newBoard(metrics)
-	e := &eye{s, make(chan struct{}, 1)}
-	s.mu.Lock()
-	s.eyes = append(s.eyes, e)
-	s.mu.Unlock()
+	e.mu.Lock()
+	e.eyes = append(e.eyes, e)
+	e.mu.Unlock()
 	i := &importer{
-		source: e, consul: consulEye{e}, leader: leader, leads: leader.begins(), report: board.loop("nothing was read yet"),
+		source: e, consul: servers, leader: leader, leads: leader.begins(), report: board.loop("nothing was read yet"),
 		log: slog.New(slog.NewTextHandler(t.Output(), nil)), metrics: newImportMetrics(registry), pulse: process.NewPulse("imports", stuckAfter),
 		cluster: "east", maxLoss: 0.5,
 	}

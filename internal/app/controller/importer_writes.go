@@ -69,7 +69,7 @@ type writing struct {
 	// unsettled are the imports of which more is to be written than the API server
 	// has refused: their status is not as decided yet.
 	unsettled map[consulimport.Ref]bool
-	news      bool // the API server has refused something just now
+	news      bool // what the API server refuses has changed just now
 }
 
 // carryOut writes what was decided, and returns when it is to be tried again. What
@@ -191,6 +191,7 @@ func (w *writing) attempt(to target, service consulimport.Ref, want any, verb st
 	}
 	w.metrics.wrote(to.kind, err)
 	if err == nil {
+		w.spoke(to, before.words != "")
 		return true
 	}
 	f := failure{service: service, want: want, times: 1}
@@ -204,10 +205,16 @@ func (w *writing) attempt(to target, service consulimport.Ref, want any, verb st
 	f.until = time.Now().Add(min(most, retryAfter<<min(f.times, 16)))
 	w.log.Warn("a write about an import failed", "op", verb, "object", to.kind, "name", to.ref.String(), "tried", f.times, "err", err)
 	w.fail(to, f)
+	w.spoke(to, f.words != before.words)
+	return false
+}
+
+// spoke notes whether the API server says something else about a write than before:
+// then the status that was decided is not true any more.
+func (w *writing) spoke(to target, otherwise bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.news = w.news || f.words != "" && f.words != before.words && to.kind != kindStatus
-	return false
+	w.news = w.news || otherwise && to.kind != kindStatus
 }
 
 func (w *writing) fail(to target, f failure) {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	nethttp "net/http"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -35,7 +35,7 @@ type api struct {
 
 func newAPI(t *testing.T) (*api, *Source) {
 	t.Helper()
-	a := &api{code: nethttp.StatusOK}
+	a := &api{code: http.StatusOK}
 	a.Server = httptest.NewServer(a)
 	t.Cleanup(a.Close)
 	s, err := New(&rest.Config{Host: a.URL}, nil)
@@ -45,7 +45,7 @@ func newAPI(t *testing.T) (*api, *Source) {
 	return a, s
 }
 
-func (a *api) ServeHTTP(w nethttp.ResponseWriter, r *nethttp.Request) {
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	body, _ := io.ReadAll(r.Body)
@@ -92,7 +92,7 @@ func TestTheWatchLagsBehindOurWrites(t *testing.T) {
 	_, s := newAPI(t)
 	services := s.rooms[""].services
 	at := func(version, label string) *corev1.Service {
-		return stored(newService(http(func(s *consulimport.Service) { s.Labels = map[string]string{"v": label} })), version)
+		return stored(newService(shopService(func(s *consulimport.Service) { s.Labels = map[string]string{"v": label} })), version)
 	}
 	expect := func(when, label string, news bool) {
 		t.Helper()
@@ -141,8 +141,8 @@ func TestTheWatchLagsBehindOurWrites(t *testing.T) {
 func TestWritesFindWhatWasDecidedAbout(t *testing.T) {
 	t.Parallel()
 	a, s := newAPI(t)
-	want := http()
-	a.answer, a.code = asAnswer(stored(newService(want), "5")), nethttp.StatusCreated
+	want := shopService()
+	a.answer, a.code = asAnswer(stored(newService(want), "5")), http.StatusCreated
 	feed(t, s.Apply(t.Context(), consulimport.Op{Verb: consulimport.Create, Service: &want}))
 	if got := a.asked[0]; !strings.HasPrefix(got, "POST /api/v1/namespaces/shop/services ") {
 		t.Errorf("create is %s", got)
@@ -154,7 +154,7 @@ func TestWritesFindWhatWasDecidedAbout(t *testing.T) {
 		}
 	}
 	want.Version = "5"
-	a.answer, a.code = asAnswer(stored(newService(want), "6")), nethttp.StatusOK
+	a.answer, a.code = asAnswer(stored(newService(want), "6")), http.StatusOK
 	feed(t, s.Apply(t.Context(), consulimport.Op{Verb: consulimport.Update, Service: &want}))
 	if got := a.asked[1]; !strings.HasPrefix(got, "PATCH /api/v1/namespaces/shop/services/web ") || !strings.Contains(got, `"resourceVersion":"5"`) {
 		t.Errorf("update is %s", got)
@@ -195,7 +195,7 @@ func TestHowWritesFail(t *testing.T) {
 			status.Details = nil // a client that is told to wait does, by itself
 			a, s := newAPI(t)
 			a.refuse(&apierrors.StatusError{ErrStatus: status})
-			want := http()
+			want := shopService()
 			err := s.Apply(t.Context(), consulimport.Op{Verb: consulimport.Create, Service: &want})
 			refused, is := errors.AsType[*Refused](err)
 			if err == nil || errors.Is(err, ErrConflict) != tt.conflict || is != (tt.refused != "") || is && !strings.Contains(refused.Words, tt.refused) {
@@ -227,9 +227,9 @@ func TestView(t *testing.T) {
 	r := s.rooms[""]
 	imported := stored(&v1alpha1.ConsulImport{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "backends"}}, "1")
 	ending := stored(&v1alpha1.ConsulImport{ObjectMeta: metav1.ObjectMeta{Namespace: "bar", Name: "ending", DeletionTimestamp: new(metav1.Now())}}, "1")
-	elsewhere := stored(newService(http()), "5")
+	elsewhere := stored(newService(shopService()), "5")
 	elsewhere.Namespace = "bar"
-	feed(t, r.imports.Replace([]any{imported, ending}, ""), r.services.Replace([]any{stored(newService(http()), "5"), elsewhere}, ""))
+	feed(t, r.imports.Replace([]any{imported, ending}, ""), r.services.Replace([]any{stored(newService(shopService()), "5"), elsewhere}, ""))
 	s.answered(slicesResource, errors.New("forbidden"))
 	if got, want := s.View().Missing, "the list of endpointslices is not complete yet: forbidden"; got != want {
 		t.Errorf("missing %q, want %q", got, want)

@@ -28,7 +28,7 @@ func object(name string) consulimport.Object {
 	}
 }
 
-func http(change ...func(*consulimport.Service)) consulimport.Service {
+func shopService(change ...func(*consulimport.Service)) consulimport.Service {
 	s := consulimport.Service{
 		Object: object("web"), Type: consulimport.ClusterIP, Ports: []consulimport.Port{{Name: "http", Port: 80, Protocol: "TCP"}, {Name: "dns", Port: 53, Protocol: "UDP"}},
 		Labels: map[string]string{"team": "a", "tier": "1"}, Annotations: map[string]string{"example.com/x": "y"},
@@ -64,14 +64,14 @@ func stored[T metav1.Object](o T, version string) T {
 func TestI6WhatIsWrittenIsReadBack(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]consulimport.Service{
-		"cluster IP": http(),
-		"plain": http(func(s *consulimport.Service) {
+		"cluster IP": shopService(),
+		"plain": shopService(func(s *consulimport.Service) {
 			s.Labels, s.Annotations, s.Origin.Where = nil, nil, consulimport.Where{}
 		}),
-		"headless":  http(func(s *consulimport.Service) { s.Type = consulimport.Headless }),
-		"of a peer": http(func(s *consulimport.Service) { s.Origin.Where = consulimport.Where{Peer: "east"} }),
-		"it holds":  http(func(s *consulimport.Service) { s.Mark = consulimport.Before }),
-		"a host name": http(func(s *consulimport.Service) {
+		"headless":  shopService(func(s *consulimport.Service) { s.Type = consulimport.Headless }),
+		"of a peer": shopService(func(s *consulimport.Service) { s.Origin.Where = consulimport.Where{Peer: "east"} }),
+		"it holds":  shopService(func(s *consulimport.Service) { s.Mark = consulimport.Before }),
+		"a host name": shopService(func(s *consulimport.Service) {
 			s.Type, s.Ports, s.ExternalName = consulimport.ExternalName, nil, "web.example.com"
 		}),
 	} {
@@ -101,13 +101,13 @@ func TestI6WhatIsWrittenIsReadBack(t *testing.T) {
 // any more.
 func TestAChangeIsOfOursAlone(t *testing.T) {
 	t.Parallel()
-	before := http()
+	before := shopService()
 	there := stored(newService(before), "5")
 	there.Labels["theirs"], there.Annotations["theirs"] = "1", "2"
 	there.Spec.ClusterIP, there.Spec.SessionAffinity = "10.0.0.7", corev1.ServiceAffinityClientIP
 	delete(there.Annotations, serviceSync) // which is the user's right
 	before.Version = "5"
-	want := http(func(s *consulimport.Service) {
+	want := shopService(func(s *consulimport.Service) {
 		s.Version, s.Mark, s.Labels, s.Annotations = "5", 9, map[string]string{"team": "b"}, nil
 		s.Ports, s.Owner = s.Ports[:1], "u2"
 	})
@@ -190,7 +190,7 @@ func TestI5WhoseAnObjectIs(t *testing.T) {
 		"that is being deleted":  func(s *corev1.Service) { s.DeletionTimestamp = new(metav1.Now()) },
 		"without import's label": func(s *corev1.Service) { delete(s.Labels, v1alpha1.LabelImport) },
 	} {
-		made := stored(newService(http()), "5")
+		made := stored(newService(shopService()), "5")
 		spoil(made)
 		_, got, err := readService(made)
 		want := consulimport.Service{Object: consulimport.Object{Ref: consulimport.Ref{Namespace: "shop", Name: "web"}}}
@@ -198,7 +198,7 @@ func TestI5WhoseAnObjectIs(t *testing.T) {
 			t.Errorf("a Service %s: %v (-want +got):\n%s", name, err, diff)
 		}
 	}
-	orphan := stored(newService(http()), "5")
+	orphan := stored(newService(shopService()), "5")
 	orphan.OwnerReferences = nil
 	if _, got, _ := readService(orphan); got.Import != "backends" || got.Owner != "" {
 		t.Errorf("one that has lost its owner: %+v", got.Object)
