@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +21,13 @@ func TestConsulImportsAreChecked(t *testing.T) {
 	if _, err := fleet.lab.Kubectl(bounded(t), "apply", "-f", definition); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // what Helm has not made it does not take over
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		if _, err := fleet.lab.Kubectl(ctx, "delete", "-f", definition); err != nil {
+			t.Error(err)
+		}
+	})
 	if _, err := fleet.lab.Kubectl(bounded(t), "wait", "--for=condition=Established", "-f", definition); err != nil {
 		t.Fatal(err)
 	}

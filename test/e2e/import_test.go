@@ -59,6 +59,12 @@ func TestImport(t *testing.T) {
 	in.waitCondition(consulimport.ConditionReady, metav1.ConditionFalse, consulimport.ReasonNotAllImported)
 	in.calls(caller, backends...)
 
+	said, err := fleet.lab.Kubectl(bounded(t), "-n", app.Namespace, "describe", "consulimport", in.name)
+	t.Logf("%v\n%s", err, said)
+	said, err = fleet.lab.Kubectl(bounded(t), "-n", app.Namespace, "get", "consulimports,services,endpointslices", "-o", "wide")
+	t.Logf("%v\n%s", err, said)
+	said, err = fleet.lab.Kubectl(bounded(t), "-n", app.Namespace, "get", "endpointslices,services", "-o", "yaml", "--show-managed-fields")
+	t.Logf("%v\n%s", err, said)
 	t.Run("an instance turns critical and back", func(t *testing.T) {
 		registerBackend(t, app.Name, 0, backends[0], api.HealthCritical, "1")
 		critical := time.Now()
@@ -141,6 +147,9 @@ func installImporter(t *testing.T) *api.ACLPolicy {
 		defer cancel()
 		if err := workload.Configure(ctx, fleet.lab, fleet.registry); err != nil {
 			t.Errorf("install Fairway as it was: %v", err)
+		}
+		if _, err := fleet.lab.Kubectl(ctx, "get", "crd", "consulimports.fairway.dev"); err != nil {
+			t.Errorf("the chart has taken the ConsulImports of users with it: %v", err)
 		}
 	})
 	if err := workload.Configure(bounded(t), fleet.lab, fleet.registry, "controller.import.enabled=true",

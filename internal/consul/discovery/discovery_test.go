@@ -195,7 +195,7 @@ func TestI1WhatIsNotKnownSaysWhy(t *testing.T) {
 		"no such datacenter":          {read, consulimport.Origin{Name: "web", Where: consulimport.Where{Datacenter: "dc9"}}, `Consul has no path to datacenter "dc9"`},
 		"a namespace":                 {read, consulimport.Origin{Name: "web", Where: consulimport.Where{Namespace: "shop"}}, "Namespaces are a Consul Enterprise feature"},
 		"no such peer":                {read + consultest.PeerRule, consulimport.Origin{Name: "web", Where: consulimport.Where{Peer: "east"}}, `Consul has no cluster peer "east"`},
-		"no right to see peers":       {read, consulimport.Origin{Name: "web", Where: consulimport.Where{Peer: "east"}}, "Permission denied"},
+		"no right to see peers":       {read, consulimport.Origin{Name: "web", Where: consulimport.Where{Peer: "east"}}, "without the right to read peerings"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,6 +16,10 @@ import (
 	"fairway.dev/fairway/internal/consulimport"
 )
 
+// peeringWithin is how long Consul may take to tell of a peering. A token that has
+// no right to it gets no answer at all.
+const peeringWithin = 3 * time.Second
+
 // question is a service whose instances are asked for; without a name it is which
 // services there are.
 type question consulimport.Origin
@@ -89,10 +93,13 @@ func askInstances(client *consul.Client, q question, opts *api.QueryOptions) (re
 // askPeer asks for the names of a cluster peer's services. It is an error if the
 // peering is not at work: then they may lack some, or all.
 func askPeer(ctx context.Context, client *consul.Client, q question, opts *api.QueryOptions) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, peeringWithin)
+	defer cancel()
 	peering, _, err := client.Peerings().Read(ctx, q.Peer, &api.QueryOptions{RequireConsistent: true, Partition: opts.Partition})
 	switch {
 	case err != nil:
-		return reply{}, consul.Classify(err)
+		return reply{}, unknown(fmt.Sprintf("Consul says nothing of the peering with %q: %s (to a token without the right to read peerings it gives no answer)",
+			q.Peer, consul.Reason(consul.Classify(err))))
 	case peering == nil:
 		return reply{}, unknown(fmt.Sprintf("Consul has no cluster peer %q", q.Peer))
 	case peering.State != api.PeeringStateActive:
