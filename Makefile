@@ -55,7 +55,7 @@ fmt: ## Format all Go code
 generate: ## Write what is made from the .proto files and from api/: Go code and CRDs
 	cd hack/protogen && $(GO) run .
 	$(GO) tool -modfile=hack/crdgen/go.mod controller-gen object crd paths=./api/... \
-		output:crd:dir=api/crds
+		output:crd:dir=deploy/chart/files/crds
 
 .PHONY: lint
 lint: ## Run the linters (the first run builds them: some minutes)

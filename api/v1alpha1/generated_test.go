@@ -18,7 +18,7 @@ import (
 // What `make generate` writes is in the repository. These tests find out when it
 // was not run, without the program that writes it.
 
-const crd = "../crds/fairway.dev_consulimports.yaml"
+const crd = "../../deploy/chart/files/crds/fairway.dev_consulimports.yaml"
 
 // schema is what the tests look at of a field's schema.
 type schema struct {

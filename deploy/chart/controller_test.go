@@ -31,6 +31,14 @@ func TestI8ControllerRightsAreExactlyTheList(t *testing.T) {
 	kubelets := []rbacv1.PolicyRule{rule("coordination.k8s.io", []string{"leases"}, "list", "watch")}
 	agents := append(slices.Clone(everything), "--set", "controller.consulAddress=http://c:8500")
 	export := []string{"--set", "controller.export.enabled=true"}
+	imports := []string{"--set", "controller.import.enabled=true"}
+	imported := []rbacv1.PolicyRule{
+		rule("fairway.dev", []string{"consulimports"}, "list", "watch"),
+		rule("fairway.dev", []string{"consulimports/status"}, "update"),
+		rule("fairway.dev", []string{"consulimports/finalizers"}, "update"),
+		rule("", []string{"services"}, "list", "watch", "create", "patch", "delete"),
+		rule("discovery.k8s.io", []string{"endpointslices"}, "list", "watch", "create", "patch", "delete"),
+	}
 
 	for name, tt := range map[string]struct {
 		args []string
@@ -42,6 +50,11 @@ func TestI8ControllerRightsAreExactlyTheList(t *testing.T) {
 		"Services": {append(agents, export...), map[string][]rbacv1.PolicyRule{
 			"": {watch("", "nodes"), watch("", "services"), watch("discovery.k8s.io", "endpointslices"), events}, "fairway-system": lead,
 		}},
+		"imports": {append(slices.Clone(agents), imports...), map[string][]rbacv1.PolicyRule{"": imported, "fairway-system": lead}},
+		"imports of some namespaces": {
+			append(append(slices.Clone(agents), imports...), "--set", "controller.import.namespaces={shop,bar}"),
+			map[string][]rbacv1.PolicyRule{"shop": imported, "bar": imported, "fairway-system": lead},
+		},
 		"all of it": {
 			append(append(slices.Clone(serversOnly), export...), "--set", "controller.export.ingress=true", "--set", "controller.export.gateway=true",
 				"--set", "controller.export.namespaceSelector=team"),
@@ -109,6 +122,7 @@ func TestController(t *testing.T) {
 		"client agents":             {everything, false},
 		"servers":                   {serversOnly, true},
 		"servers, not wanted":       {append(slices.Clone(serversOnly), "--set", "controller.enabled=false"), false},
+		"client agents, to import":  {append(slices.Clone(everything), "--set", "controller.import.enabled=true", "--set", "controller.import.namespaces={a,b}", "--set", "controller.consulAddress=http://c:8500"), true},
 		"Services":                  {append(slices.Clone(everything), "--set", "controller.export.enabled=true", "--set", "controller.consulAddress=http://c:8500"), true},
 		"client agents, and wanted": {append(slices.Clone(everything), "--set", "controller.enabled=true", "--set", "controller.consulAddress=http://c:8500"), true},
 	} {
@@ -197,4 +211,21 @@ func TestI8ControllerIsUnprivileged(t *testing.T) {
 	}
 	spec.HostNetwork = true // the agent's, which else is held to the same
 	unprivileged(t, spec, false)
+}
+
+// What users have made is there as long as its CRD is, so that stays when the chart
+// is removed, or does not import any more.
+func TestI2CRDsOutliveTheChart(t *testing.T) {
+	h := newHelm(t)
+	var definition metav1.PartialObjectMetadata
+	found := h.objects(t, "CustomResourceDefinition", append(slices.Clone(serversOnly), "--set", "controller.import.enabled=true")...)
+	if err := yaml.Unmarshal(found["consulimports.fairway.dev"], &definition); err != nil || len(found) != 1 {
+		t.Fatalf("%d CRDs, %v", len(found), err)
+	}
+	if got := definition.Annotations["helm.sh/resource-policy"]; got != "keep" {
+		t.Errorf("the resource policy is %q: Helm would take all ConsulImports away, and their Services", got)
+	}
+	if found := h.objects(t, "CustomResourceDefinition", serversOnly...); len(found) != 0 {
+		t.Errorf("%d CRDs where nothing is imported", len(found))
+	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// maxConns bounds the connections of a process to Consul. Consul answers
+// maxConns bounds the connections of a client to Consul. Consul answers
 // 429 to a client address that holds more than 200 (http_max_conns_per_client),
 // and other clients on the host share that address with us.
 const maxConns = 64
@@ -44,6 +44,7 @@ type Config struct {
 // Client is Consul's own client over one pooled transport.
 type Client struct {
 	*api.Client
+	cfg   Config
 	token tokenSource
 	tally *tally
 }
@@ -51,37 +52,58 @@ type Client struct {
 // New makes a client. It does not contact Consul, and the token file need not
 // exist yet: until it does, requests fail with ErrDenied.
 func New(cfg Config) (*Client, error) {
-	pool, address, err := newPool(cfg)
+	pool, address, err := newPool(cfg, maxConns)
 	if err != nil {
 		return nil, err
 	}
 	return newClient(cfg, pool, address)
 }
 
-func newClient(cfg Config, pool *pool, address string) (*Client, error) {
-	client := func(token tokenSource, tally *tally) (*api.Client, error) {
-		return api.NewClient(&api.Config{
-			Address: address,
-			HttpClient: &http.Client{
-				Timeout:   cfg.Timeout,
-				Transport: &roundTripper{pool: pool, token: token, tally: tally, userAgent: cfg.UserAgent},
-			},
-		})
+// Apart makes a client with the same token that has connections of its own, so
+// many at most. It is for questions that are held open for long, which would take
+// the connections from all others.
+func (c *Client) Apart(conns int) (*Client, error) {
+	pool, address, err := newPool(c.cfg, conns)
+	if err != nil {
+		return nil, err
 	}
+	raw, err := rawClient(c.cfg, pool, address, c.token, c.tally)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Client: raw, cfg: c.cfg, token: c.token, tally: c.tally}, nil
+}
+
+// rawClient is Consul's own client over a pool.
+func rawClient(cfg Config, pool *pool, address string, token tokenSource, tally *tally) (*api.Client, error) {
+	client, err := api.NewClient(&api.Config{
+		Address: address,
+		HttpClient: &http.Client{
+			Timeout:   cfg.Timeout,
+			Transport: &roundTripper{pool: pool, token: token, tally: tally, userAgent: cfg.UserAgent},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consul client: %w", err)
+	}
+	return client, nil
+}
+
+func newClient(cfg Config, pool *pool, address string) (*Client, error) {
 	var token tokenSource = &tokenFile{file: cfg.TokenFile}
 	if cfg.AuthMethod != "" {
-		anonymous, err := client(&tokenFile{}, newTally())
+		anonymous, err := rawClient(cfg, pool, address, &tokenFile{}, newTally())
 		if err != nil {
-			return nil, fmt.Errorf("consul client: %w", err)
+			return nil, err
 		}
 		token = newLogin(anonymous, cfg.AuthMethod, cfg.BearerTokenFile)
 	}
 	counts := newTally()
-	c, err := client(token, counts)
+	c, err := rawClient(cfg, pool, address, token, counts)
 	if err != nil {
-		return nil, fmt.Errorf("consul client: %w", err)
+		return nil, err
 	}
-	return &Client{Client: c, token: token, tally: counts}, nil
+	return &Client{Client: c, cfg: cfg, token: token, tally: counts}, nil
 }
 
 // TokenGeneration counts the different tokens used so far. Zero means that no

@@ -16,7 +16,9 @@ import (
 	"fairway.dev/fairway/internal/consul/agentapi"
 	"fairway.dev/fairway/internal/consul/catalog"
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/consul/discovery"
 	"fairway.dev/fairway/internal/consul/health"
+	"fairway.dev/fairway/internal/consulimport"
 	"fairway.dev/fairway/internal/export"
 	"fairway.dev/fairway/internal/gate"
 	"fairway.dev/fairway/internal/registration"
@@ -125,6 +127,61 @@ func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 		}
 		if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
 			t.Errorf("all works without %s", rule)
+		}
+	}
+}
+
+// So it is with those to import.
+func TestI8EachRightOfTheImporterIsNeeded(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/registries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consultest.Start(t, false)
+	if _, err := c.Management().Catalog().Register(&api.CatalogRegistration{
+		Node: "vm-1", Address: "198.18.0.99", Service: &api.AgentService{Service: "web"},
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	// known tells whether what is asked for is shown, and is known to be all.
+	known := func(rules []string) bool {
+		client, _ := c.Server.FairwayClient(c.Token(strings.Join(rules, "\n")))
+		source, err := discovery.New(client, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = source.Run(ctx) }()
+		defer func() { cancel(); <-ended }()
+		web := consulimport.Origin{Name: "web"}
+		source.Follow([]consulimport.Where{web.Where}, []consulimport.Origin{web}, nil)
+		var listing consulimport.Listing
+		var answer consulimport.Answer
+		consultest.Eventually(t, "Consul answers both questions", func() error {
+			listings, answers := source.View()
+			listing, answer = listings[web.Where], answers[web]
+			if listing.Asked.IsZero() || answer.Asked.IsZero() {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		proven := func(r consulimport.Read) bool { return r.Problem == "" && !r.Filtered && !r.Stale }
+		return proven(listing.Read) && proven(answer.Read) && len(answer.Instances) == 1
+	}
+	rules := strings.Split(strings.TrimSpace(consultest.ImportRules), "\n")
+	if !known(rules) {
+		t.Error("with all rights Consul is not known")
+	}
+	for i, rule := range rules {
+		if known(slices.Delete(slices.Clone(rules), i, i+1)) {
+			t.Errorf("all works without %s", rule)
+		}
+	}
+	for _, rule := range append(rules, consultest.PeerRule) {
+		if !strings.Contains(string(page), rule) {
+			t.Errorf("docs/registries.md lacks %s", rule)
 		}
 	}
 }

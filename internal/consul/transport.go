@@ -22,7 +22,7 @@ type pool struct {
 }
 
 // newPool also returns the address in the form that the API client takes.
-func newPool(cfg Config) (*pool, string, error) {
+func newPool(cfg Config, conns int) (*pool, string, error) {
 	scheme, host, ok := strings.Cut(cfg.Address, "://")
 	if !ok || host == "" {
 		return nil, "", fmt.Errorf("consul address %q: want http://host:port, https://host:port or unix:///path", cfg.Address)
@@ -30,8 +30,8 @@ func newPool(cfg Config) (*pool, string, error) {
 	dialer := newDialer()
 	transport := &http.Transport{
 		DialContext:         dialer.dial,
-		MaxConnsPerHost:     maxConns,
-		MaxIdleConnsPerHost: maxConns,
+		MaxConnsPerHost:     conns,
+		MaxIdleConnsPerHost: conns,
 		IdleConnTimeout:     90 * time.Second,
 	}
 	address := cfg.Address

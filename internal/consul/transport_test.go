@@ -56,7 +56,7 @@ func TestAnotherServerIsTried(t *testing.T) {
 			port := serve(ips[0], "0")
 			serve(ips[1], port)
 			cfg := Config{Address: "http://servers.test:" + port, Timeout: slow}
-			pool, address, err := newPool(cfg)
+			pool, address, err := newPool(cfg, maxConns)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,10 +17,17 @@ import (
 // TestConsulImportsAreChecked: the API server takes what the controller
 // understands, fills in the defaults, and refuses the rest in words that help.
 func TestConsulImportsAreChecked(t *testing.T) {
-	definition := filepath.Join("..", "..", "api", "crds", "fairway.dev_consulimports.yaml")
+	definition := filepath.Join("..", "..", "deploy", "chart", "files", "crds", "fairway.dev_consulimports.yaml")
 	if _, err := fleet.lab.Kubectl(bounded(t), "apply", "-f", definition); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // what Helm has not made it does not take over
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		if _, err := fleet.lab.Kubectl(ctx, "delete", "-f", definition); err != nil {
+			t.Error(err)
+		}
+	})
 	if _, err := fleet.lab.Kubectl(bounded(t), "wait", "--for=condition=Established", "-f", definition); err != nil {
 		t.Fatal(err)
 	}

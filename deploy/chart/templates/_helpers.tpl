@@ -69,14 +69,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Not empty if the controller is installed. */}}
 {{- define "fairway.controller" -}}
-{{- $wanted := or (eq .Values.registry "catalog") .Values.controller.export.enabled }}
+{{- $wanted := or (eq .Values.registry "catalog") .Values.controller.export.enabled .Values.controller.import.enabled }}
 {{- if or (eq (toString .Values.controller.enabled) "true") (and (eq (toString .Values.controller.enabled) "auto") $wanted) }}true{{ end }}
 {{- end }}
 
 {{/* Not empty if the controller minds the cluster's nodes: where they need it, and
      where there is nothing else for which it was installed. */}}
 {{- define "fairway.controllerNodes" -}}
-{{- if or (eq .Values.registry "catalog") (not .Values.controller.export.enabled) }}true{{ end }}
+{{- if or (eq .Values.registry "catalog") (not (or .Values.controller.export.enabled .Values.controller.import.enabled)) }}true{{ end }}
 {{- end }}
 
 {{/* The controller's flags for what it publishes. */}}
@@ -100,6 +100,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - --export-gateway={{ .gateway }}
 - --max-removal-share={{ .maxRemovalShare }}
 {{- end }}
+{{- end }}
+
+{{/* Not empty if the controller imports services. */}}
+{{- define "fairway.import" -}}
+{{- if and (include "fairway.controller" .) .Values.controller.import.enabled }}true{{ end }}
 {{- end }}
 
 {{/* The Consul servers for the controller, or a message that says what is missing. */}}

@@ -37,6 +37,7 @@ It takes nothing away because it fails, is stopped or cannot see.`,
 	o.ConsulOptions.AddFlags(f, "the Consul servers")
 	o.LogOptions.AddFlags(f)
 	o.ExportOptions.AddFlags(f)
+	o.ImportOptions.addFlags(f)
 	f.IntVar(&o.AgentPort, "agent-port", o.AgentPort, "port on the nodes at which their agents serve /healthz (the agents' --listen)")
 	f.StringVar(&o.ClusterID, "cluster-id", o.ClusterID, "id of this cluster, unique among those that share a Consul (env CLUSTER_ID)")
 	f.DurationVar(&o.ForgetNodesAfter, "forget-nodes-after", o.ForgetNodesAfter, "how long after its Node was deleted a node is removed from Consul")

@@ -5,7 +5,7 @@
 // Each loop has a job of its own. The undertaker notices nodes that died, and hides
 // their entries from clients: it is needed where pods are registered with the Consul
 // servers, under virtual nodes that nobody else looks after. The exporter publishes
-// the cluster's Services.
+// the cluster's Services. The importer makes services of Consul Services of Kubernetes.
 package controller
 
 import (
@@ -22,10 +22,13 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"fairway.dev/fairway/internal/app/process"
 	"fairway.dev/fairway/internal/consul"
 	"fairway.dev/fairway/internal/consul/catalog"
+	"fairway.dev/fairway/internal/consul/discovery"
+	"fairway.dev/fairway/internal/kube/imports"
 	"fairway.dev/fairway/internal/kube/nodes"
 )
 
@@ -41,6 +44,7 @@ type Controller struct {
 	opts     Options
 	log      *slog.Logger
 	registry *prometheus.Registry
+	config   *rest.Config
 	kube     kubernetes.Interface
 	custom   dynamic.Interface // for objects of which the client has no types
 	consul   *consul.Client
@@ -73,7 +77,9 @@ func New(opts Options, log *slog.Logger) (*Controller, error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(process.ConsulUsage{Usage: servers.Usage})
-	return &Controller{opts: opts, log: log, registry: reg, kube: client, custom: custom, consul: servers, listening: func(net.Addr) {}}, nil
+	return &Controller{
+		opts: opts, log: log, registry: reg, config: config, kube: client, custom: custom, consul: servers, listening: func(net.Addr) {},
+	}, nil
 }
 
 // Run works until ctx ends, and then leaves everything as it is: it finishes the
@@ -140,6 +146,13 @@ func (c *Controller) loops(leader *leadership, board *board, metrics *metrics, s
 		}
 		loops = append(loops, exports)
 	}
+	if c.opts.Import {
+		importing, err := c.importing(leader, board)
+		if err != nil {
+			return nil, err
+		}
+		loops = append(loops, importing)
+	}
 	return loops, nil
 }
 
@@ -154,6 +167,27 @@ func (c *Controller) nodes(leader *leadership, board *board, metrics *metrics, s
 		maxDead: c.opts.MaxDeadShare, forget: c.opts.ForgetNodesAfter,
 	}
 	return loop{undertaker.pulse, []process.Part{{Name: "node sources", Do: source.Run}, {Name: "nodes", Do: undertaker.run}}}
+}
+
+// importing makes the loop that imports services of Consul.
+func (c *Controller) importing(leader *leadership, board *board) (loop, error) {
+	source, err := imports.New(c.config, c.opts.ImportNamespaces)
+	if err != nil {
+		return loop{}, fmt.Errorf("kubernetes client for imports: %w", err)
+	}
+	services, err := discovery.New(c.consul, c.opts.ImportConnections)
+	if err != nil {
+		return loop{}, err
+	}
+	i := &importer{
+		source: source, consul: services, leader: leader, leads: leader.begins(),
+		report: board.loop("the ConsulImports have not been read yet"),
+		log:    c.log.With("component", "imports"), metrics: newImportMetrics(c.registry), pulse: process.NewPulse("imports", stuckAfter),
+		cluster: c.opts.ClusterID, maxLoss: c.opts.ImportMaxLossShare,
+	}
+	return loop{i.pulse, []process.Part{
+		{Name: "import sources", Do: source.Run}, {Name: "services in Consul", Do: services.Run}, {Name: "imports", Do: i.run},
+	}}, nil
 }
 
 // elect takes part in the election until the step is done: when all loops have

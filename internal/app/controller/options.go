@@ -30,6 +30,8 @@ type Options struct {
 	MaxDeadShare     float64
 	ForgetNodesAfter time.Duration
 
+	ImportOptions
+
 	Version string // of this program
 }
 
@@ -48,16 +50,17 @@ func Default() Options {
 		AgentPort:        9980,
 		MaxDeadShare:     0.5,
 		ForgetNodesAfter: time.Hour,
+		ImportOptions:    defaultImport(),
 	}
 }
 
 // Validate names everything that is wrong.
 func (o Options) Validate() error {
 	var c process.Check
-	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate(), o.ExportOptions.Validate())
+	c.All(process.CheckClusterID(o.ClusterID), o.ConsulOptions.Validate(), o.LogOptions.Validate(), o.ExportOptions.Validate(), o.ImportOptions.Validate())
 	_, _, err := net.SplitHostPort(o.Listen)
 	c.That(err == nil, "--listen %q: must be host:port or :port", o.Listen)
-	c.That(o.Nodes || o.Export, "--nodes and --export: there is nothing to do without one of them")
+	c.That(o.Nodes || o.Export || o.Import, "--nodes, --export and --import: there is nothing to do without one of them")
 	c.That(o.AgentPort > 0 && o.AgentPort < 1<<16, "--agent-port %d: must be a port", o.AgentPort)
 	c.That(o.MaxDeadShare >= 0 && o.MaxDeadShare <= 1, "--max-dead-share %v: must be from 0 to 1", o.MaxDeadShare)
 	c.That(o.ForgetNodesAfter >= time.Minute, "--forget-nodes-after %s: must be 1m or more", o.ForgetNodesAfter)

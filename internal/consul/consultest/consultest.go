@@ -55,6 +55,16 @@ node_prefix "fairway-east-services-" { policy = "write" }
 service_prefix ""                    { policy = "write" }
 `
 
+// ImportRules are those that it needs to import services; to import from a cluster
+// peer there is PeerRule besides.
+const (
+	ImportRules = `
+node_prefix ""    { policy = "read" }
+service_prefix "" { policy = "read" }
+`
+	PeerRule = `peering = "read"`
+)
+
 // management is the token that may do everything.
 const management = "6d616e61-6765-6d65-6e74-746f6b656e21"
 
@@ -236,7 +246,7 @@ func newAgent(t testing.TB, node string, config map[string]any) *Agent {
 	t.Helper()
 	dir := t.TempDir()
 	ip := ownAddress(t)
-	maps.Copy(config, map[string]any{
+	own := map[string]any{
 		"node_name":            node,
 		"data_dir":             filepath.Join(dir, "data"),
 		"bind_addr":            ip,
@@ -252,8 +262,9 @@ func newAgent(t testing.TB, node string, config map[string]any) *Agent {
 			"enabled": true, "default_policy": "deny", "down_policy": "extend-cache",
 			"tokens": map[string]any{"initial_management": management, "agent": management},
 		},
-	})
-	data, err := json.MarshalIndent(config, "", "  ")
+	}
+	maps.Copy(own, config)
+	data, err := json.MarshalIndent(own, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,6 +301,15 @@ func (a *Agent) Start() {
 func (a *Agent) Stop() {
 	_ = a.cmd.Process.Kill()
 	<-a.exited
+}
+
+// Wipe kills the process and takes its data away.
+func (a *Agent) Wipe() {
+	a.t.Helper()
+	a.Stop()
+	if err := os.RemoveAll(filepath.Join(a.dir, "data")); err != nil {
+		a.t.Fatal(err)
+	}
 }
 
 // Pause stops the process where it is until Resume.
