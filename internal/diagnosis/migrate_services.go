@@ -144,7 +144,7 @@ func (in ServiceMigrationFacts) next(r ServiceMigrationReport, running []Sync) (
 	case len(in.Entries) == 0 && len(running) == 0:
 		return "Fairway has taken the place of consul-k8s' catalog sync", "nothing to do"
 	case !in.Exporting:
-		return "Fairway does not publish Services yet", fmt.Sprintf("helm upgrade fairway deploy/chart -n %s --reuse-values -f FILE, with the values below in FILE", in.Namespace)
+		return "Fairway does not publish Services yet", fmt.Sprintf("helm upgrade fairway deploy/chart -n %s --reset-then-reuse-values -f FILE, with the values below in FILE", in.Namespace)
 	case blocked:
 		return "Fairway does not publish all that consul-k8s does", "settle what stands above as a problem, and look again"
 	case len(running) > 0:

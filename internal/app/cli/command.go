@@ -104,6 +104,7 @@ func commands(access *access, version string) []*cobra.Command {
 		migrateCommand(access),
 		planCommand(access),
 		purgeCommand(access),
+		servicesCommand(access),
 		verifyCommand(access),
 		whyCommand(access),
 		versionCommand(access, version),
