@@ -101,6 +101,7 @@ Exit code: 0 all is well, 1 something is not, 2 it could not be found out.`,
 func commands(access *access, version string) []*cobra.Command {
 	return []*cobra.Command{
 		doctorCommand(access, version),
+		importsCommand(access),
 		migrateCommand(access),
 		planCommand(access),
 		purgeCommand(access),

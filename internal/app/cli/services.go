@@ -141,10 +141,8 @@ func (a *access) services(ctx context.Context, client kubernetes.Interface, poli
 	source := services.New(client, custom, services.Options{
 		NamespaceLabels: !policy.Namespaces.Empty(), Ingress: policy.Ingress, Gateway: policy.Gateway,
 	})
-	watching, end := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = source.Run(watching) }()
-	defer func() { end(); <-ended }()
+	end := begin(ctx, source.Run)
+	defer end()
 	for {
 		view := source.View()
 		if view.Synced {

@@ -34,10 +34,11 @@ func readImport(object any) (metav1.Object, asked, error) {
 	if !ok {
 		return nil, asked{}, fmt.Errorf("a watch of ConsulImports brought a %T", object)
 	}
-	return in, asked{importOf(in), in.DeletionTimestamp != nil, in.Generation, in.Status}, nil
+	return in, asked{Read(in), in.DeletionTimestamp != nil, in.Generation, in.Status}, nil
 }
 
-func importOf(in *v1alpha1.ConsulImport) consulimport.Import {
+// Read is a ConsulImport in the core's words.
+func Read(in *v1alpha1.ConsulImport) consulimport.Import {
 	source, target := in.Spec.Source, in.Spec.Target
 	out := consulimport.Import{
 		Ref: refOf(in), UID: string(in.UID),

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairway.dev/fairway/internal/consulimport"
+	"fairway.dev/fairway/internal/diagnosis"
+	"fairway.dev/fairway/internal/service"
+)
+
+// A manifest is looked at as if it were applied.
+func TestImportsText(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "import.yaml")
+	manifest := `apiVersion: fairway.dev/v1alpha1
+kind: ConsulImport
+metadata: {name: backends, namespace: shop}
+spec: {source: {names: [web, db]}}
+`
+	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tried, err := newAccess().manifest(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	read := consulimport.Read{Asked: now, Index: 7}
+	plan, _ := consulimport.Decide(consulimport.Input{
+		Cluster: "east", Now: now, Imports: []consulimport.Import{*tried}, MaxShare: 1,
+		Answers: map[consulimport.Origin]consulimport.Answer{
+			{Name: "web"}: {Read: read, Instances: []consulimport.Instance{{ID: "web-1", Health: service.Passing, Address: netip.MustParseAddr("10.0.0.1"), Port: 80}}},
+			{Name: "db"}:  {Read: read},
+		},
+	}, consulimport.Memory{})
+	var out strings.Builder
+	if err := writeImports(&out, diagnosis.Imports(plan)); err != nil {
+		t.Fatal(err)
+	}
+	want := `IMPORT         READY  REASON          SERVICES  ENDPOINTS  MESSAGE
+shop/backends  false  NotAllImported  1         1          not imported: db (NotInConsul)
+
+shop/backends
+  not imported  db: NotInConsul: Consul has nothing of the service
+  to write      create EndpointSlice shop/web-consul-1: new: 10.0.0.1
+  to write      create Service shop/web: Consul has the service
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
