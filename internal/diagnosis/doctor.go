@@ -21,6 +21,7 @@ type InstallationFacts struct {
 	DaemonSetProblem string
 	Agents           []NodeAgent
 	AgentsProblem    string
+	Controllers      Controllers
 	Policies         []Policy
 	Consul           ConsulFacts
 	// Waiting are pods with Fairway's gate, closed, by node; those that no node
@@ -81,7 +82,7 @@ func (r InstallationReport) Fine() (fine, known bool) {
 func Doctor(in InstallationFacts) InstallationReport {
 	d := doctor{in}
 	return InstallationReport{Sections: slices.DeleteFunc([]Section{
-		d.daemonSet(), d.agents(), d.sources(), d.consul(), d.policies(), d.waiting(), d.katalog(), d.versions(),
+		d.daemonSet(), d.agents(), d.sources(), d.controllers(), d.consul(), d.policies(), d.waiting(), d.katalog(), d.versions(),
 	}, func(s Section) bool { return len(s.Findings) == 0 })}
 }
 

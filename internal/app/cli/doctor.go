@@ -25,8 +25,8 @@ func doctorCommand(access *access, version string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say whether the installation is healthy",
-		Long: `doctor looks at the agents of all nodes and where their pods come from, at
-Consul, at the admission policies, at gates that no agent can open, at a
+		Long: `doctor looks at the agents of all nodes and where their pods come from, at the
+controllers, at Consul, at the admission policies, at gates that no agent can open, at a
 katalog-sync that still runs, and at versions. Each finding is ok, a note, a
 warning (it works, look at it), a problem or unknown, and says what to do.
 
@@ -61,6 +61,7 @@ func (a *access) installation(ctx context.Context, version string) (diagnosis.In
 	} else {
 		facts.Agents = a.nodeAgents(ctx, client, pods)
 	}
+	facts.Controllers = a.controllers(ctx, client, leased(facts.Agents))
 	facts.Policies = policies(ctx, client)
 	facts.Consul = a.consulFacts(ctx, leased(facts.Agents), cluster)
 	if facts.Waiting, err = waiting(ctx, client); err != nil {
