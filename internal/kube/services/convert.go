@@ -20,7 +20,7 @@ func readService(in *corev1.Service) export.Service {
 		Namespace: in.Namespace, Name: in.Name, UID: string(in.UID), Labels: in.Labels, Annotations: ours(in.Annotations),
 		Type: export.ServiceType(in.Spec.Type), HasSelector: len(in.Spec.Selector) > 0,
 		ExternalIPs: addresses(in.Spec.ExternalIPs), ExternalName: in.Spec.ExternalName,
-		Imported: in.Labels[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && in.Labels[v1alpha1.LabelConsulImport] != "",
+		Imported: in.Labels[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && in.Labels[v1alpha1.LabelImport] != "",
 	}
 	for _, port := range in.Spec.Ports {
 		protocol := string(port.Protocol)

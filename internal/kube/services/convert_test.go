@@ -83,9 +83,9 @@ func TestService(t *testing.T) {
 		},
 		"an import": {
 			corev1.Service{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{
-				v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelConsulImport: "web"}}},
+				v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelImport: "web"}}},
 			export.Service{Imported: true, Labels: map[string]string{
-				v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelConsulImport: "web"}},
+				v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelImport: "web"}},
 		},
 		"what somebody else manages": {
 			corev1.Service{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelManagedBy: "Helm"}}},
