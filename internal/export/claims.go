@@ -1,6 +1,7 @@
 package export
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -173,7 +174,15 @@ func (s *serviceClaims) missingFor(entry registration.Entry) []Object {
 	for _, object := range s.hostless {
 		missing[object] = true
 	}
+	maps.DeleteFunc(missing, func(object Object, _ bool) bool { return s.switchedOff(object) })
 	return inOrder(missing)
+}
+
+// switchedOff tells whether the operator does not publish what an object states of
+// the Service. Nobody looks at such objects, so nothing would ever be heard of one.
+func (s *serviceClaims) switchedOff(object Object) bool {
+	ingress, route := object.Kind == KindIngress && !s.policy.Ingress, object.Kind == KindHTTPRoute && !s.policy.Gateway
+	return (ingress || route) && s.declared.Address != annotation.Hostname
 }
 
 // healthAt is the health of an instance at a key, whatever the Service has for its

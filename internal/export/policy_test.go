@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"fairway.dev/fairway/internal/annotation"
@@ -143,4 +144,34 @@ func FuzzParseSelector(f *testing.F) {
 			t.Errorf("%q selects all", text)
 		}
 	})
+}
+
+// Once hosts are not published any more, nobody watches Ingresses and routes. What
+// they have stated is replaced without a word about them, and stays until then.
+func TestHostsAreSwitchedOff(t *testing.T) {
+	a := slice("web-a", pod(1))
+	on := cluster(web(), a)
+	on.Ingresses = []export.Ingress{{Namespace: "shop", Name: "web", Rules: []export.IngressRule{
+		{Host: "shop.example.com", Paths: []export.IngressPath{{Path: "/", Service: "web"}}}}}}
+	for name, tt := range map[string]struct {
+		is     export.Cluster
+		policy func(*export.Policy)
+		want   []string
+	}{
+		"another address serves":    {cluster(web(), a), func(*export.Policy) {}, []string{"web 198.18.64.1 8080"}},
+		"a slice is missing":        {cluster(web(), missing(a)), func(*export.Policy) {}, []string{"web shop.example.com 80"}},
+		"they are not switched off": {cluster(web(), a), func(p *export.Policy) { p.Ingress = true }, []string{"web 198.18.64.1 8080", "web shop.example.com 80"}},
+		"the Service asks for them": {cluster(web(address("hostname")), a), func(*export.Policy) {}, []string{"web shop.example.com 80"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := settled(on, policy(func(p *export.Policy) { p.Ingress = true }))
+			if diff := cmp.Diff([]string{"web shop.example.com 80"}, r.serving()); diff != "" {
+				t.Fatalf("-want +got:\n%s", diff)
+			}
+			steps(t, r, input(tt.is, policy(tt.policy)))
+			if diff := cmp.Diff(tt.want, r.serving()); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
 }

@@ -32,7 +32,7 @@ func (s *store[T]) ask(ctx context.Context, object export.Object) error {
 		return err
 	}
 	s.source.mu.Lock()
-	defer s.source.mu.Unlock()
+	defer s.source.unlock()
 	switch now := s.word(object); {
 	case !missing && (now.gone == "" || before.gone != ""): // else its end was reported meanwhile
 		s.take(got)

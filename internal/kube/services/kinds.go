@@ -78,8 +78,8 @@ func custom(client dynamic.Interface, of schema.GroupVersionKind, resource strin
 	}
 }
 
-// of makes a conversion of objects of one type one of any object.
-func of[O, T any](convert func(O) T) func(any) (T, error) {
+// typed makes a conversion of objects of one type one of any object.
+func typed[O, T any](convert func(O) T) func(any) (T, error) {
 	return func(object any) (T, error) {
 		if o, ok := object.(O); ok {
 			return convert(o), nil
@@ -92,7 +92,7 @@ func of[O, T any](convert func(O) T) func(any) (T, error) {
 func serviceKind(client kubernetes.Interface) kind[export.Service] {
 	return kind[export.Service]{
 		name: export.KindService, resource: "services", namespaced: true,
-		convert: of(readService),
+		convert: typed(readService),
 		missing: func(s *export.Service) *bool { return &s.Missing },
 		service: export.Service.Object,
 		peer:    builtIn(client.CoreV1().RESTClient(), "services", func() *corev1.Service { return new(corev1.Service) }),
@@ -102,7 +102,7 @@ func serviceKind(client kubernetes.Interface) kind[export.Service] {
 func sliceKind(client kubernetes.Interface) kind[export.EndpointSlice] {
 	return kind[export.EndpointSlice]{
 		name: export.KindEndpointSlice, resource: "endpointslices.discovery.k8s.io", namespaced: true,
-		convert: of(readSlice),
+		convert: typed(readSlice),
 		missing: func(s *export.EndpointSlice) *bool { return &s.Missing },
 		service: serviceOf,
 		peer: builtIn(client.DiscoveryV1().RESTClient(), "endpointslices",
@@ -118,7 +118,7 @@ func serviceOf(slice export.EndpointSlice) export.Object {
 func nodeKind(client kubernetes.Interface) kind[export.Node] {
 	return kind[export.Node]{
 		name: export.KindNode, resource: "nodes",
-		convert: of(readNode),
+		convert: typed(readNode),
 		missing: func(n *export.Node) *bool { return &n.Missing },
 		peer:    builtIn(client.CoreV1().RESTClient(), "nodes", func() *corev1.Node { return new(corev1.Node) }),
 	}
@@ -127,7 +127,7 @@ func nodeKind(client kubernetes.Interface) kind[export.Node] {
 func namespaceKind(client kubernetes.Interface) kind[export.Namespace] {
 	return kind[export.Namespace]{
 		name: export.KindNamespace, resource: "namespaces",
-		convert: of(readNamespace),
+		convert: typed(readNamespace),
 		missing: func(n *export.Namespace) *bool { return &n.Missing },
 		peer:    builtIn(client.CoreV1().RESTClient(), "namespaces", func() *corev1.Namespace { return new(corev1.Namespace) }),
 	}
@@ -136,7 +136,7 @@ func namespaceKind(client kubernetes.Interface) kind[export.Namespace] {
 func ingressKind(client kubernetes.Interface) kind[export.Ingress] {
 	return kind[export.Ingress]{
 		name: export.KindIngress, resource: "ingresses.networking.k8s.io", namespaced: true,
-		convert: of(readIngress),
+		convert: typed(readIngress),
 		missing: func(i *export.Ingress) *bool { return &i.Missing },
 		peer: builtIn(client.NetworkingV1().RESTClient(), "ingresses",
 			func() *networkingv1.Ingress { return new(networkingv1.Ingress) }),

@@ -28,7 +28,7 @@ type world struct {
 	before map[string]serviceSlices // by Service, as it was at the last call of Changes
 }
 
-// change is one write of the API server. Its revision is its place in the history.
+// change is one write of the API server. Its place in the history makes its revision.
 type change struct {
 	slice   *discoveryv1.EndpointSlice
 	deleted bool
@@ -54,13 +54,17 @@ func (w *world) at(n int) map[string]*discoveryv1.EndpointSlice {
 func (w *world) write() {
 	name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(w.t, "name")
 	service := rapid.SampledFrom([]string{"web", "api", ""}).Draw(w.t, "service")
-	revision := len(w.history) + 1
+	revision := revisionAt(len(w.history) + 1)
 	_, exists := w.at(len(w.history))[name]
 	w.history = append(w.history, change{
 		slice:   slice(name, service, revision, strconv.Itoa(revision)),
 		deleted: exists && rapid.Bool().Draw(w.t, "delete"),
 	})
 }
+
+// revisionAt is that of an API server after some of the history: it never is 0, which
+// means that it is not known.
+func revisionAt(n int) int { return 100 + n }
 
 // deliver has the watch bring the next event.
 func (w *world) deliver() {
@@ -100,7 +104,7 @@ func (w *world) list(honest bool) {
 			w.lacked[objectOf(export.KindEndpointSlice, name)] = true
 		}
 	}
-	if err := w.s.slices.Replace(listed, strconv.Itoa(w.told)); err != nil {
+	if err := w.s.slices.Replace(listed, strconv.Itoa(revisionAt(w.told))); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -184,7 +188,7 @@ func equal(a, b export.EndpointSlice) bool { return fmt.Sprint(a) == fmt.Sprint(
 
 // deletedAfter tells whether a slice was deleted after a revision.
 func (w *world) deletedAfter(name string, revision uint64) bool {
-	return slices.ContainsFunc(w.history[revision:], func(c change) bool { return c.deleted && c.slice.Name == name })
+	return slices.ContainsFunc(w.history[revision-uint64(revisionAt(0)):], func(c change) bool { return c.deleted && c.slice.Name == name })
 }
 
 func revisionOf(s export.EndpointSlice) uint64 { return parseRevision(s.Endpoints[0].Addresses[0]) }

@@ -51,6 +51,7 @@ type Source struct {
 	goneShown bool                     // a View has gone: it must not be changed in place
 	touched   map[export.Object]bool   // Services, since Changes
 	all       bool                     // every Service may be touched
+	news      bool                     // the reader of Changed is to be told
 }
 
 // watched is a store, of whatever kind.
@@ -200,15 +201,20 @@ func (s *Source) touch(service export.Object) {
 	} else {
 		s.touched[service] = true
 	}
-	s.notify()
+	s.news = true
 }
 
-// notify tells the reader of Changed. The caller holds mu.
-func (s *Source) notify() {
-	select {
-	case s.changed <- struct{}{}:
-	default: // it has yet to look, and will see this change too
+// unlock releases mu, and tells the reader of Changed if there is anything new: once,
+// so that it does not look for the rest of what it has seen.
+func (s *Source) unlock() {
+	if s.news {
+		s.news = false
+		select {
+		case s.changed <- struct{}{}:
+		default: // it has yet to look, and will see this change too
+		}
 	}
+	s.mu.Unlock()
 }
 
 // whySilent is why the API server does not answer, without the address that was

@@ -109,6 +109,16 @@ func TestI1SilenceChangesNothing(t *testing.T) {
 	}
 }
 
+// What is wrong with all watches is said once.
+func TestWithoutAnAPIServer(t *testing.T) {
+	t.Parallel()
+	s := unheard(t, Options{})
+	run(t, s)
+	await(t, s, "the problem", func(v View) bool {
+		return !v.Synced && v.Problem == "services, endpointslices.discovery.k8s.io, nodes: dial tcp 127.0.0.1:1: connect: connection refused"
+	})
+}
+
 // Without a right that it needs, a Source is never synced, and says so.
 func TestWithoutARight(t *testing.T) {
 	t.Parallel()

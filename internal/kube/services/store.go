@@ -80,7 +80,7 @@ func (s *store[T]) standing() (synced bool, resource, problem string) {
 // until it is proven gone (I1).
 func (s *store[T]) answered(err error) {
 	s.source.mu.Lock()
-	defer s.source.mu.Unlock()
+	defer s.source.unlock()
 	problem := ""
 	if err != nil {
 		problem = whySilent(err)
@@ -99,7 +99,7 @@ func (s *store[T]) answered(err error) {
 func (s *store[T]) say(problem string) {
 	if s.problem != problem {
 		s.problem = problem
-		s.source.notify()
+		s.source.news = true
 	}
 }
 
@@ -129,7 +129,7 @@ func (s *store[T]) Update(object any) error {
 		return err
 	}
 	s.source.mu.Lock()
-	defer s.source.mu.Unlock()
+	defer s.source.unlock()
 	s.latest = max(s.latest, got.revision)
 	s.take(got)
 	return nil
@@ -143,7 +143,7 @@ func (s *store[T]) Delete(object any) error {
 		return err
 	}
 	s.source.mu.Lock()
-	defer s.source.mu.Unlock()
+	defer s.source.unlock()
 	s.latest = max(s.latest, got.revision)
 	key := got.value.Object()
 	if have, known := s.items[key]; known && s.stated(key) && older(got.revision, have.revision) {
@@ -167,7 +167,7 @@ func (s *store[T]) Replace(objects []any, resourceVersion string) error {
 		listed[got.value.Object()] = got
 	}
 	s.source.mu.Lock()
-	defer s.source.mu.Unlock()
+	defer s.source.unlock()
 	if err != nil {
 		s.say(err.Error())
 		return err
@@ -295,7 +295,7 @@ func (s *store[T]) touch(value T) {
 	} else if service := s.service(value); service.Name != "" {
 		s.source.touch(service)
 	} else {
-		s.source.notify()
+		s.source.news = true
 	}
 }
 
