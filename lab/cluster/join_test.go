@@ -49,6 +49,7 @@ func TestTwoClusters(t *testing.T) {
 	}
 	t.Run("network", func(t *testing.T) { oneNetwork(t, east, west) })
 	t.Run("same service", func(t *testing.T) { sameService(t, east, west) })
+	t.Run("faults", func(t *testing.T) { ownFaults(t, east, west) })
 	t.Run("names", func(t *testing.T) { byName(t, east, west) })
 	t.Run("login", func(t *testing.T) {
 		for _, s := range sides {
@@ -142,6 +143,41 @@ func oneNetwork(t *testing.T, east, west *side) {
 				t.Errorf("%s of %s calls a Consul server: %v", from.Name, way.from.Name, err)
 			}
 		}
+	}
+}
+
+// ownFaults: a fault meets the cluster that it is asked of, though the other has hosts of the same names.
+func ownFaults(t *testing.T, east, west *side) {
+	ask := func(ctx context.Context, from *side, url string) error {
+		_, err := cluster.Get(ctx, from.Host("client"), url, "")
+		return err
+	}
+	app := func(s *side) string { return fmt.Sprintf("http://%s:8080/", s.pod(t).Status.PodIP) }
+	inEast, inWest := app(east), app(west)
+	for _, fault := range []struct {
+		name  string
+		begin func(context.Context) (cluster.Undo, error)
+		lost  string // what the client host of the second cluster cannot reach any more
+	}{
+		{"cut", func(ctx context.Context) (cluster.Undo, error) { return west.CutLink(ctx, "n1") }, inWest},
+		{"partition", func(ctx context.Context) (cluster.Undo, error) {
+			return west.Partition(ctx, []string{"client"}, []string{"consul-1"})
+		}, fmt.Sprintf("http://%s:8500/v1/status/leader", west.Host("consul-1").Addr)},
+	} {
+		undo, err := fault.begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ask(t.Context(), west, fault.lost) == nil {
+			t.Errorf("%s: nothing is lost", fault.name)
+		}
+		if err := ask(t.Context(), east, inEast); err != nil {
+			t.Errorf("%s: in the other cluster: %v", fault.name, err)
+		}
+		if err := undo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cluster.Eventually(t, "the end of the fault", func(ctx context.Context) error { return ask(ctx, west, fault.lost) })
 	}
 }
 
