@@ -211,7 +211,7 @@ func (s *store[T]) see(object any) (*seen[T], error) {
 	}
 	value, err := s.convert(object)
 	if err != nil {
-		return nil, fmt.Errorf("read %s/%s of %s: %w", meta.GetNamespace(), meta.GetName(), s.resource, err)
+		return nil, fmt.Errorf("the API server showed %s/%s among %s: %w", meta.GetNamespace(), meta.GetName(), s.resource, err)
 	}
 	return &seen[T]{value, parseRevision(meta.GetResourceVersion())}, nil
 }
