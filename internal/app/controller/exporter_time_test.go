@@ -163,7 +163,7 @@ func TestI4WhatLeavesServiceDoesNotQueue(t *testing.T) {
 }
 
 // A write that fails is tried again, ever less often, and holds no other up.
-func TestFailedWritesBackOff(t *testing.T) {
+func TestFailedExportsBackOff(t *testing.T) {
 	t.Parallel()
 	inTime(t, func(t *testing.T, kube *fakeKubernetes, m *memory, leader *leadership) {
 		defer lead(t, leader)()
