@@ -194,8 +194,12 @@ func TestExportValues(t *testing.T) {
 		"export-ingress": {"ingress", "true"}, "export-gateway": {"gateway", "true"}, "max-removal-share": {"maxRemovalShare", "0.25"},
 	} {
 		want[flag] = strings.NewReplacer("{a,b}", "[a,b]", "{c}", "[c]").Replace(value[1])
+		how := "--set"
+		if flag == "max-removal-share" {
+			how = "--set-json" // --set makes a string of it
+		}
 		set := strings.NewReplacer("k8s-{name}", `k8s-\{name\}`).Replace(value[1])
-		if got := flags("--set", "controller.export."+value[0]+"="+set)[flag]; got != want[flag] {
+		if got := flags(how, "controller.export."+value[0]+"="+set)[flag]; got != want[flag] {
 			t.Errorf("%s: the chart gives %q, want %q", flag, got, want[flag])
 		}
 	}

@@ -64,3 +64,24 @@ func BenchmarkLedger(b *testing.B) {
 		})
 	}
 }
+
+// When all is to be registered, each turn plans what is left of it.
+func BenchmarkLedgerFromNothing(b *testing.B) {
+	for _, n := range []int{1000, 5000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			in := input(crowd(n), policy())
+			l := export.NewLedger(in.Policy)
+			l.See(in.Cluster)
+			for shard := range export.Shards {
+				l.Read(shard, nil)
+			}
+			ops := l.Plan(in.Evidence).Ops
+			done := 0
+			for b.Loop() {
+				l.Wrote(ops[done%len(ops)])
+				done++
+				l.Plan(in.Evidence)
+			}
+		})
+	}
+}

@@ -52,16 +52,24 @@ func Decide(in Input) Plan {
 		}
 	}
 
-	d.plan.sort()
+	slices.SortFunc(d.plan.Ops, func(a, b Op) int { return a.compare(&b) })
+	d.plan.sortRest()
 	return d.plan
 }
 
 // Join makes one plan of those that were decided of parts of a whole. No two of the
 // parts may have an owner or an ID in common.
 func Join(parts []Plan) Plan {
-	var whole Plan
+	n := 0
 	for _, part := range parts {
-		whole.Ops = append(whole.Ops, part.Ops...)
+		n += len(part.Ops)
+	}
+	var whole Plan
+	ops := make([]*Op, 0, n) // which are much cheaper to sort than what they point to
+	for _, part := range parts {
+		for i := range part.Ops {
+			ops = append(ops, &part.Ops[i])
+		}
 		whole.Held = append(whole.Held, part.Held...)
 		whole.Replaced = append(whole.Replaced, part.Replaced...)
 		whole.Foreign += part.Foreign
@@ -70,19 +78,28 @@ func Join(parts []Plan) Plan {
 		}
 		maps.Copy(whole.Refused, part.Refused)
 	}
-	whole.sort()
+	slices.SortFunc(ops, (*Op).compare)
+	if n > 0 {
+		whole.Ops = make([]Op, 0, n)
+	}
+	for _, op := range ops {
+		whole.Ops = append(whole.Ops, *op)
+	}
+	whole.sortRest()
 	return whole
 }
 
-// sort puts a plan into its order.
-func (p *Plan) sort() {
-	slices.SortFunc(p.Ops, func(a, b Op) int {
-		return cmp.Or(
-			cmp.Compare(a.phase(), b.phase()),
-			cmp.Compare(a.Instance.ID, b.Instance.ID),
-			cmp.Compare(a.Kind, b.Kind), // an entry is registered before it is made passing
-		)
-	})
+// compare is the order of a plan.
+func (o *Op) compare(other *Op) int {
+	return cmp.Or(
+		cmp.Compare(o.phase(), other.phase()),
+		cmp.Compare(o.Instance.ID, other.Instance.ID),
+		cmp.Compare(o.Kind, other.Kind), // an entry is registered before it is made passing
+	)
+}
+
+// sortRest puts what is beside the ops into its order.
+func (p *Plan) sortRest() {
 	for _, held := range [][]Held{p.Held, p.Replaced} {
 		slices.SortFunc(held, func(a, b Held) int { return cmp.Compare(a.Entry.Instance.ID, b.Entry.Instance.ID) })
 	}
@@ -91,7 +108,7 @@ func (p *Plan) sort() {
 // phase is the op's place in the plan. To take clients away from what leaves
 // cannot wait. To give clients what is ready comes before entries that nobody
 // is given yet, and those before removals of what nobody is given any more (I4).
-func (o Op) phase() int {
+func (o *Op) phase() int {
 	switch {
 	case o.Leaves:
 		return 0

@@ -86,7 +86,9 @@ func newExporter(e exporter, registries []shardRegistry, policy export.Policy) *
 func (e *exporter) run(ctx context.Context) error {
 	for {
 		e.pulse.Beat()
+		start := time.Now()
 		wait := e.pass(ctx)
+		took := time.Since(start)
 		e.pulse.Rest()
 
 		timer := time.NewTimer(wait)
@@ -104,12 +106,30 @@ func (e *exporter) run(ctx context.Context) error {
 			}
 		case then := <-e.ended:
 			e.end(then)
-			for range len(e.ended) {
-				e.end(<-e.ended)
-			}
+			e.gather(ctx, took)
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+// gather takes in calls that end within a time: as long as a turn takes, so that a
+// registration of everything, in which a turn has much to plan, does not keep a core
+// from doing anything else. What changes in the cluster does not wait for that.
+func (e *exporter) gather(ctx context.Context, within time.Duration) {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	for {
+		select {
+		case then := <-e.ended:
+			e.end(then)
+		case <-e.source.Changed():
+			return
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ func TestServiceLife(t *testing.T) {
 	c, kube := consultest.Start(t, false), newFakeKubernetes()
 	east := publisher(c, "east")
 	r := east.start(t, kube).leads()
+	r.rests() // what comes then is news
 	kube.set("web", 3)
 	eventuallyAt(t, c, "web", 3, 3)
 	kube.change(func() {

@@ -143,7 +143,8 @@ func (e *exporter) fail(op registration.Op, err error) {
 	f.next = time.Now().Add(backoff(f.times, e.resync))
 }
 
-// renew puts a virtual node right that somebody else has changed.
+// renew puts a virtual node right that somebody else has changed. If that fails, it is
+// tried again when the shard is next read.
 func (e *exporter) renew(ctx context.Context, shard *shard) {
 	term, may := e.writing(ctx)
 	if !may {
@@ -154,7 +155,7 @@ func (e *exporter) renew(ctx context.Context, shard *shard) {
 		err := shard.registry.Renew(ctx, []registration.Entry{{}})
 		return func() {
 			shard.underway--
-			shard.lapsed, shard.doubt = false, true // look at it again
+			shard.lapsed = false
 			if err != nil {
 				e.log.Warn("a virtual node is not as it should be, and could not be put right", "reason", consul.Reason(err), "err", err)
 			}

@@ -31,8 +31,11 @@ type fakeKubernetes struct {
 	touched  map[export.Object]bool
 	all      bool
 	events   []string
-	asked    int
 	allowed  string
+
+	slowly            time.Duration // what a question takes
+	asked             int
+	asking, mostAsked int
 }
 
 func newFakeKubernetes() *fakeKubernetes {
@@ -154,8 +157,17 @@ func (k *fakeKubernetes) View() services.View {
 
 func (k *fakeKubernetes) Ask(_ context.Context, object export.Object) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.asked++
+	k.asking++
+	k.mostAsked = max(k.mostAsked, k.asking)
+	slowly := k.slowly
+	k.mu.Unlock()
+	if slowly > 0 {
+		<-time.After(slowly)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asking--
 	_, service := k.services[object.Name]
 	_, slice := k.slices[object.Name]
 	switch {
