@@ -59,12 +59,6 @@ func TestImport(t *testing.T) {
 	in.waitCondition(consulimport.ConditionReady, metav1.ConditionFalse, consulimport.ReasonNotAllImported)
 	in.calls(caller, backends...)
 
-	said, err := fleet.lab.Kubectl(bounded(t), "-n", app.Namespace, "describe", "consulimport", in.name)
-	t.Logf("%v\n%s", err, said)
-	said, err = fleet.lab.Kubectl(bounded(t), "-n", app.Namespace, "get", "consulimports,services,endpointslices", "-o", "wide")
-	t.Logf("%v\n%s", err, said)
-	said, err = fleet.lab.Kubectl(bounded(t), "-n", app.Namespace, "get", "endpointslices,services", "-o", "yaml", "--show-managed-fields")
-	t.Logf("%v\n%s", err, said)
 	t.Run("an instance turns critical and back", func(t *testing.T) {
 		registerBackend(t, app.Name, 0, backends[0], api.HealthCritical, "1")
 		critical := time.Now()
@@ -90,17 +84,20 @@ func TestImport(t *testing.T) {
 		in.waitEndpoints("both again", backends[0], backends[1])
 	})
 	t.Run("the token sees nothing", func(t *testing.T) {
-		setRules(t, policy, `node_prefix "" { policy = "read" }`)
 		revision := 10
-		until(t, "the controller says so", func(ctx context.Context) (bool, string, error) {
-			revision++ // what is held was asked with the rights from before
-			registerBackend(t, app.Name, 0, backends[0], api.HealthPassing, fmt.Sprint(revision))
-			c, err := in.condition(ctx, consulimport.ConditionSourceKnown)
-			return c.Reason == consulimport.ReasonSourceUnknown, c.Message, err
-		})
-		in.waitEndpoints("both, still", backends[0], backends[1])
-		setRules(t, policy, importRules)
-		in.waitCondition(consulimport.ConditionSourceKnown, metav1.ConditionTrue, consulimport.ReasonAnswered)
+		says := func(rules, reason string) {
+			t.Helper()
+			setRules(t, policy, rules)
+			until(t, "the controller says "+reason, func(ctx context.Context) (bool, string, error) {
+				revision++ // what is held was asked with the rights from before
+				registerBackend(t, app.Name, 0, backends[0], api.HealthPassing, fmt.Sprint(revision))
+				c, err := in.condition(ctx, consulimport.ConditionSourceKnown)
+				return c.Reason == reason, c.Reason + ": " + c.Message, err
+			})
+			in.waitEndpoints("both, still", backends...)
+		}
+		says(`node_prefix "" { policy = "read" }`, consulimport.ReasonSourceUnknown)
+		says(importRules, consulimport.ReasonAnswered)
 	})
 	t.Run("what is not ours is not touched", func(t *testing.T) {
 		now, err := fleet.kube.CoreV1().Services(app.Namespace).Get(bounded(t), foreign.Name, metav1.GetOptions{})

@@ -193,7 +193,7 @@ func (s *shop) control(t *testing.T) (leader *leadership, board *board) {
 }
 
 // control starts a replica's loop that sees the shop, and a Consul.
-func (e *eye) control(t *testing.T, servers consulServices) (leader *leadership, board *board) {
+func (e *eye) control(t testing.TB, servers consulServices) (leader *leadership, board *board) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	metrics := newMetrics(registry)

@@ -209,7 +209,7 @@ type View struct {
 func (s *Source) View() View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := View{asked: map[consulimport.Ref]kept[asked]{}}
+	v, now := View{asked: map[consulimport.Ref]kept[asked]{}}, time.Now()
 	missing := map[string]bool{}
 	namespaces := map[string]bool{}
 	for _, r := range s.rooms {
@@ -219,7 +219,9 @@ func (s *Source) View() View {
 		for ref, in := range r.imports.objects {
 			if !in.value.deleting {
 				namespaces[ref.Namespace] = true
-				v.Imports = append(v.Imports, in.value.in)
+				wants := in.value.in
+				wants.AllowedUntil, _ = in.value.allowed(now) // Tell says what is wrong with it
+				v.Imports = append(v.Imports, wants)
 				v.asked[ref] = in
 			}
 		}

@@ -19,6 +19,7 @@ import (
 // asked is a ConsulImport: what it asks for, and what it was told.
 type asked struct {
 	in         consulimport.Import
+	allow      string // AnnotationAllowRemovals
 	deleting   bool
 	generation int64
 	status     v1alpha1.ConsulImportStatus
@@ -26,7 +27,7 @@ type asked struct {
 
 // sameAsked leaves the status out: nobody but us writes it.
 func sameAsked(a, b asked) bool {
-	return a.deleting == b.deleting && a.generation == b.generation && a.in.AllowedUntil.Equal(b.in.AllowedUntil)
+	return a.deleting == b.deleting && a.generation == b.generation && a.allow == b.allow
 }
 
 func readImport(object any) (metav1.Object, asked, error) {
@@ -34,7 +35,25 @@ func readImport(object any) (metav1.Object, asked, error) {
 	if !ok {
 		return nil, asked{}, fmt.Errorf("a watch of ConsulImports brought a %T", object)
 	}
-	return in, asked{Read(in), in.DeletionTimestamp != nil, in.Generation, in.Status}, nil
+	return in, asked{Read(in), in.Annotations[v1alpha1.AnnotationAllowRemovals], in.DeletionTimestamp != nil, in.Generation, in.Status}, nil
+}
+
+// longestAllowed bounds until when removals are let pass, so that nobody is left
+// without a breaker by an annotation that was forgotten.
+const longestAllowed = 24 * time.Hour
+
+// allowed is until when a person lets the removals of an import pass, or what is
+// wrong with how that is said.
+func (a asked) allowed(now time.Time) (until time.Time, problem string) {
+	if a.allow == "" {
+		return time.Time{}, ""
+	}
+	until, err := time.Parse(time.RFC3339, a.allow)
+	if err != nil || until.Sub(now) > longestAllowed {
+		return time.Time{}, fmt.Sprintf("%s: %q: must be a time as 2006-01-02T15:04:05Z, %s ahead at most",
+			v1alpha1.AnnotationAllowRemovals, a.allow, longestAllowed)
+	}
+	return until, ""
 }
 
 // Read is a ConsulImport in the core's words.
@@ -53,8 +72,6 @@ func Read(in *v1alpha1.ConsulImport) consulimport.Import {
 	for _, p := range target.Ports {
 		out.Ports = append(out.Ports, consulimport.ImportPort{Name: p.Name, Port: uint16(p.Port), Protocol: p.Protocol, Consul: p.ConsulPort}) //nolint:gosec // the API server checks it
 	}
-	// What is no time allows nothing; that nothing is let go tells the person.
-	out.AllowedUntil, _ = time.Parse(time.RFC3339, in.Annotations[v1alpha1.AnnotationAllowRemovals])
 	return out
 }
 

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +16,7 @@ import (
 
 	"fairway.dev/fairway/api/v1alpha1"
 	"fairway.dev/fairway/internal/consulimport"
+	"fairway.dev/fairway/internal/service"
 )
 
 // plainly compares addresses by value.
@@ -223,7 +226,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// A ConsulImport is read whole; what is no time allows nothing.
+// A ConsulImport is read whole.
 func TestReadImport(t *testing.T) {
 	t.Parallel()
 	in := &v1alpha1.ConsulImport{
@@ -247,14 +250,34 @@ func TestReadImport(t *testing.T) {
 		Names: []string{"web"}, Pattern: "p", Tags: []string{"v1"}, IncludeOwn: true, Template: "x-{service}", Type: consulimport.Headless,
 		Ports:  []consulimport.ImportPort{{Name: "http", Port: 80, Protocol: "TCP", Consul: "web"}},
 		Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": "d"}, Retain: true,
-		AllowedUntil: got.in.AllowedUntil,
 	}
-	if diff := cmp.Diff(want, got.in); diff != "" || err != nil || got.generation != 3 || got.deleting || got.in.AllowedUntil.Hour() != 12 {
+	if diff := cmp.Diff(want, got.in); diff != "" || err != nil || got.generation != 3 || got.deleting {
 		t.Errorf("%v, %+v (-want +got):\n%s", err, got, diff)
 	}
-	in.Annotations[v1alpha1.AnnotationAllowRemovals] = "tomorrow"
 	in.DeletionTimestamp = new(metav1.Now())
-	if _, got, _ := readImport(in); !got.in.AllowedUntil.IsZero() || !got.deleting {
-		t.Errorf("%+v", got)
+	if _, got, _ := readImport(in); !got.deleting {
+		t.Error("its end was not noticed")
+	}
+}
+
+// What a person lets go is bounded, and what cannot be understood is said where
+// they look.
+func TestAllowed(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	held := consulimport.Status{Conditions: []consulimport.Condition{{Type: consulimport.ConditionRemovalsHeld, Status: service.ConditionTrue, Message: "held"}}}
+	for value, good := range map[string]bool{
+		"": true, "2026-01-01T12:10:00Z": true, "2025-01-01T12:10:00Z": true,
+		"tomorrow": false, "2026-01-01": false, "2027-01-01T12:00:00Z": false,
+	} {
+		in := asked{allow: value}
+		until, problem := in.allowed(now)
+		if (problem == "") != good || until.IsZero() != (!good || value == "") {
+			t.Errorf("%q: until %s, %q", value, until, problem)
+		}
+		said := statusOf(in, held, now).Conditions[0].Message
+		if want := strings.TrimSuffix("held; "+problem, "; "); said != want {
+			t.Errorf("%q: the condition says %q, want %q", value, said, want)
+		}
 	}
 }

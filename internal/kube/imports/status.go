@@ -11,6 +11,7 @@ import (
 
 	"fairway.dev/fairway/api/v1alpha1"
 	"fairway.dev/fairway/internal/consulimport"
+	"fairway.dev/fairway/internal/service"
 )
 
 // Tell writes the status of a ConsulImport of the view, unless it says so already.
@@ -48,6 +49,9 @@ func statusOf(in asked, s consulimport.Status, now time.Time) v1alpha1.ConsulImp
 		condition := metav1.Condition{
 			Type: c.Type, Status: metav1.ConditionStatus(c.Status), Reason: c.Reason, Message: c.Message,
 			ObservedGeneration: in.generation, LastTransitionTime: metav1.NewTime(now),
+		}
+		if _, problem := in.allowed(now); problem != "" && c.Type == consulimport.ConditionRemovalsHeld && c.Status == service.ConditionTrue {
+			condition.Message += "; " + problem
 		}
 		if before := meta.FindStatusCondition(in.status.Conditions, c.Type); before != nil && before.Status == condition.Status {
 			condition.LastTransitionTime = before.LastTransitionTime
