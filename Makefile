@@ -84,7 +84,7 @@ test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
 	export KUBERNETES=$(KUBERNETES); \
 	$(LAB_TEST) ./lab/cluster/...; \
 	said=$$(mktemp); trap 'rm -f $$said' EXIT; \
-	LAB=e2e-catalog $(LAB_TEST) -run '$(CATALOG_TESTS)' ./test/e2e >$$said 2>&1 & catalog=$$!; \
+	LAB=e2ecatalog $(LAB_TEST) -run '$(CATALOG_TESTS)' ./test/e2e >$$said 2>&1 & catalog=$$!; \
 	result=0; \
 	$(LAB_TEST) -p 1 -skip '$(CATALOG_TESTS)' ./test/... || result=$$?; \
 	wait $$catalog || result=$$?; cat $$said; \

@@ -3,9 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -120,25 +117,10 @@ func nodeDies(t *testing.T) {
 	}
 }
 
-// tellControllers shows what the controllers say of nodes, if the test fails.
+// tellControllers shows what the fleet's controllers say, if the test fails.
 func tellControllers(t *testing.T) {
 	t.Helper()
-	t.Cleanup(func() {
-		if !t.Failed() {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), within)
-		defer cancel()
-		pods, err := fleet.kube.CoreV1().Pods(workload.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller"})
-		if err != nil {
-			t.Log(err)
-			return
-		}
-		for _, pod := range pods.Items {
-			log, err := fleet.kube.CoreV1().Pods(workload.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
-			t.Logf("%s on %s: %v\n%s", pod.Name, pod.Spec.NodeName, err, log)
-		}
-	})
+	fleet.tellControllers(t)
 }
 
 func count(pods []timeline.Pod, which func(timeline.Pod) bool) (n int) {
@@ -150,22 +132,11 @@ func count(pods []timeline.Pod, which func(timeline.Pod) bool) (n int) {
 	return n
 }
 
-// waitLeader waits until a controller leads, another than the one named, and
-// returns its pod.
-func waitLeader(t *testing.T, another string) (pod *corev1.Pod) {
+// waitLeader waits until a controller of the fleet leads, another than the one
+// named, and returns its pod.
+func waitLeader(t *testing.T, another string) *corev1.Pod {
 	t.Helper()
-	until(t, "a controller leads", func(ctx context.Context) (bool, string, error) {
-		lease, err := fleet.kube.CoordinationV1().Leases(workload.Namespace).Get(ctx, workload.ControllerName, metav1.GetOptions{})
-		if err != nil || lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == another {
-			return false, "nobody else", err
-		}
-		if pod, err = fleet.kube.CoreV1().Pods(workload.Namespace).Get(ctx, *lease.Spec.HolderIdentity, metav1.GetOptions{}); err != nil {
-			return false, "", err
-		}
-		said, err := askController(ctx, pod, "/readyz")
-		return strings.HasPrefix(said, "ok\nthis replica leads"), said, err
-	})
-	return pod
+	return fleet.waitLeader(t, another)
 }
 
 // waitNodes waits until the leader counts so many nodes in a state.
@@ -179,20 +150,9 @@ func waitNodes(t *testing.T, state string, n int) {
 	})
 }
 
-// askController makes a request to a controller from outside the nodes.
+// askController makes a request to a controller of the fleet.
 func askController(ctx context.Context, pod *corev1.Pod, path string) (string, error) {
-	client := &http.Client{Transport: &http.Transport{DialContext: fleet.lab.Host("client").Dial, DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(pod.Status.PodIP, "9980")+path, nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return string(text), err
+	return fleet.ask(ctx, pod, path)
 }
 
 // kubeletLease is when a node's kubelet has last renewed its Lease, and how long

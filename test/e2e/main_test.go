@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
-	"k8s.io/client-go/kubernetes"
 
 	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/workload"
@@ -21,8 +20,7 @@ import (
 
 // fleet is the lab that all tests share.
 var fleet struct {
-	lab    *cluster.Cluster
-	kube   *kubernetes.Clientset
+	side
 	consul []*api.Client // the servers
 	// registry is where Fairway registers pods now.
 	registry workload.Registry
@@ -53,6 +51,7 @@ func run(m *testing.M) int {
 
 func setUp(ctx context.Context) error {
 	topology := cluster.Default(cmp.Or(os.Getenv("LAB"), "e2e"))
+	topology.DNS = true
 	if version := os.Getenv("KUBERNETES"); version != "" {
 		topology.Kubernetes = version
 	}
@@ -60,8 +59,7 @@ func setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fleet.lab = lab
-	if fleet.kube, err = kubernetes.NewForConfig(lab.RESTConfig()); err != nil {
+	if fleet.side, err = newSide(lab); err != nil {
 		return err
 	}
 	fleet.consul = lab.ConsulServers()

@@ -200,14 +200,10 @@ func waitPassing(t *testing.T, name string, n int) {
 	t.Logf("%s has %d passing instances after %s", name, n, time.Since(start).Round(time.Millisecond))
 }
 
-// waitExportAtRest waits until a controller has nothing to write.
+// waitExportAtRest waits until a controller of the fleet has nothing to write.
 func waitExportAtRest(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	until(t, "nothing of Services is due", func(ctx context.Context) (bool, string, error) {
-		said, err := askController(ctx, pod, "/metrics")
-		return strings.Contains(said, `fairway_export_instances{state="due"} 0`+"\n") &&
-			!strings.Contains(said, "fairway_export_read_timestamp_seconds 0\n"), said, err
-	})
+	fleet.waitExportAtRest(t, pod)
 }
 
 // waitServiceEvent waits for an Event on the app's Service.
