@@ -220,8 +220,7 @@ func (s *Source) unlock() {
 // whySilent is why the API server does not answer, without the address that was
 // asked: it is another for each watch.
 func whySilent(err error) string {
-	var at *url.Error
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*url.Error](err); ok {
 		return at.Err.Error()
 	}
 	return err.Error()
