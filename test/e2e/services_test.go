@@ -13,7 +13,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairway.dev/fairway/internal/service"
@@ -219,7 +218,7 @@ func waitServiceEvent(t *testing.T, app workload.App, reason string) {
 			return false, "", err
 		}
 		for _, e := range events.Items {
-			if e.Reason == reason && e.InvolvedObject.Kind == "Service" && e.InvolvedObject.UID == types.UID(svc.UID) {
+			if e.Reason == reason && e.InvolvedObject.Kind == "Service" && e.InvolvedObject.UID == svc.UID {
 				return true, "", nil
 			}
 		}

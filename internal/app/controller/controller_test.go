@@ -56,7 +56,7 @@ func TestExportOptions(t *testing.T) {
 		"--export-except-namespaces":  func(o *ExportOptions) { o.ExportExceptNamespaces = []string{"*"} },
 		"--export-selector":           func(o *ExportOptions) { o.ExportSelector = "a b" },
 		"--export-namespace-selector": func(o *ExportOptions) { o.ExportNamespaceSelector = "a in b" },
-		"--export-name":               func(o *ExportOptions) { o.ExportName = "{nmae}" },
+		"--export-name":               func(o *ExportOptions) { o.ExportName = "k8s-{service}" },
 		"--export-load-balancer":      func(o *ExportOptions) { o.ExportLoadBalancer = "hostname" },
 		"--export-node-port":          func(o *ExportOptions) { o.ExportNodePort = "nodes" },
 		"--export-cluster-ip":         func(o *ExportOptions) { o.ExportClusterIP = "" },

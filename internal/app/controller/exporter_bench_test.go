@@ -68,7 +68,7 @@ func BenchmarkExportOfOneChange(b *testing.B) {
 			r := publisher(c, "east").startEvery(b, crowded(n), DefaultExport().ExportResync).leads()
 			r.full(n)
 			var took []time.Duration
-			index, ready := uint64(0), true
+			ready := true
 			for b.Loop() {
 				name := fmt.Sprintf("s%d", len(took)%n)
 				ready = !ready
@@ -84,8 +84,7 @@ func BenchmarkExportOfOneChange(b *testing.B) {
 				}
 				start := time.Now()
 				r.kube.put(slice)
-				index = 0
-				for {
+				for index := uint64(0); ; {
 					entries, meta, err := c.Management().Health().Service(name, "", true, &api.QueryOptions{RequireConsistent: true, WaitIndex: index})
 					if err != nil {
 						b.Fatal(err)

@@ -50,7 +50,7 @@ func TestServiceLife(t *testing.T) {
 	kube = r.kube
 	kube.put(sliceOf("web", "a", 1, 3))
 	eventuallyAt(t, c, "web", 2, 2)
-	kube.remove("web")
+	kube.removeWeb()
 	eventuallyAt(t, c, "web", 0, 0)
 	if got := kube.told(); len(got) > 0 {
 		t.Errorf("Events %q after the restart", got)
@@ -171,7 +171,7 @@ func TestI5TwoClustersPublishOneName(t *testing.T) {
 	if after := c.Index(); after != before {
 		t.Errorf("raft index moved from %s to %s at rest", before, after)
 	}
-	east.remove("web")
+	east.removeWeb()
 	eventuallyAt(t, c, "web", 3, 3)
 	two.rests()
 	if foreign := two.metric("fairway_export_instances", "state=foreign"); foreign != 0 {
@@ -235,7 +235,7 @@ func TestI1FilteredShardsAreUnknown(t *testing.T) {
 	before := c.Index()
 	kube = kube.another()
 	kube.set("api", 1)
-	kube.remove("web")
+	kube.removeWeb()
 	kube.change(func() { kube.away = true })
 	r = poor.start(t, kube).leads()
 	consultest.Eventually(t, "it says that the answers are filtered", func() error {

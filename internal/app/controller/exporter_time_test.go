@@ -229,7 +229,7 @@ func TestFrozenRemovalsGoWhenConfirmed(t *testing.T) {
 		defer lead(t, leader)()
 		kube.set("web", 4)
 		settle(time.Second)
-		kube.remove("web")
+		kube.removeWeb()
 		settle(registration.AskAfter - time.Second)
 		if n := m.inService(); n != 4 {
 			t.Errorf("%d are in service before the second answer, want 4", n)

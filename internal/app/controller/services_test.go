@@ -108,8 +108,9 @@ func (k *fakeKubernetes) put(slice export.EndpointSlice) {
 	k.change(func() { k.slices[slice.Name] = slice; k.touch(slice.Service) })
 }
 
-// remove deletes a Service and its slices, and lets that be seen.
-func (k *fakeKubernetes) remove(name string) {
+// removeWeb deletes the Service web and its slices, and lets that be seen.
+func (k *fakeKubernetes) removeWeb() {
+	const name = "web"
 	k.change(func() {
 		for id, slice := range k.slices {
 			if slice.Service == name {

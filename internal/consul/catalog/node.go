@@ -54,7 +54,7 @@ type identity struct {
 // one. Nothing can ever be reached at it (RFC 7600), neither a stranger nor, as at a
 // loopback address, whoever asks. Clients are never given it: each entry has an
 // address of its own.
-var noPlace = netip.AddrFrom4([4]byte{192, 0, 0, 8})
+const noPlace = "192.0.0.8"
 
 func (id identity) definition() api.Node {
 	return api.Node{

@@ -74,7 +74,7 @@ func New(opts Options) (*Registry, error) {
 		return nil, errors.New("catalog registry: client, cluster, node and its address are required, or that it has none")
 	}
 	if opts.Placeless {
-		opts.Address = noPlace
+		opts.Address = netip.MustParseAddr(noPlace)
 	}
 	r := &Registry{client: opts.Client, id: identity{
 		cluster: opts.Cluster,
