@@ -12,23 +12,27 @@ import (
 // pollEvery is how often a condition is looked at where nothing announces it.
 const pollEvery = 50 * time.Millisecond
 
-// await returns as soon as ready does without error, or when ctx ends, with what was missing last.
-// An error that wraps errFatal ends the wait at once.
+// await returns as soon as ready does without error, or when ctx ends, with what was missing last: that
+// its time was up tells nobody anything. An error that wraps errFatal ends the wait at once.
 func await(ctx context.Context, what string, ready func(context.Context) error) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	begin := time.Now()
+	var missing error
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return nil
+		}
+		if ctx.Err() == nil || missing == nil {
+			missing = err
 		}
 		if errors.Is(err, errFatal) {
 			return fmt.Errorf("wait for %s: %w", what, err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: not so after %s: %w", what, time.Since(begin).Round(time.Millisecond), err)
+			return fmt.Errorf("wait for %s: not so after %s: %w", what, time.Since(begin).Round(time.Millisecond), missing)
 		case <-tick.C:
 		}
 	}
@@ -54,7 +58,7 @@ func (c *Cluster) awaitServers(ctx context.Context, what string, servers []*Proc
 		}
 		return err
 	})
-	if err == nil || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	for _, p := range suspects {

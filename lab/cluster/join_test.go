@@ -23,6 +23,7 @@ import (
 // side is one of two Kubernetes clusters that share a Consul.
 type side struct {
 	*cluster.Cluster
+	id   string // of the cluster in Consul
 	kube *kubernetes.Clientset
 	app  workload.App
 }
@@ -30,8 +31,8 @@ type side struct {
 // TestTwoClusters brings up two Kubernetes clusters with one Consul and the same node names, and in each
 // a Fairway that registers the same service.
 func TestTwoClusters(t *testing.T) {
-	east := bringUp(t, cluster.Topology{Name: "labeast", Nodes: 1, Kubernetes: "1.37", DNS: true})
-	west := bringUp(t, cluster.Topology{Name: "labwest", Nodes: 1, Kubernetes: "1.37", DNS: true, Join: "labeast"})
+	east := bringUp(t, "lab", cluster.Topology{Name: "labeast", Nodes: 1, Kubernetes: "1.37", DNS: true})
+	west := bringUp(t, "labwest", cluster.Topology{Name: "labwest", Nodes: 1, Kubernetes: "1.37", DNS: true, Join: "labeast"})
 	sides := []*side{east, west}
 
 	t.Run("a third does not fit", func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestTwoClusters(t *testing.T) {
 	})
 }
 
-func bringUp(t *testing.T, topology cluster.Topology) *side {
+func bringUp(t *testing.T, id string, topology cluster.Topology) *side {
 	t.Helper()
 	lab, err := cluster.UpOwned(t.Context(), topology, t.Output())
 	if err != nil {
@@ -86,7 +87,7 @@ func bringUp(t *testing.T, topology cluster.Topology) *side {
 		t.Fatal(err)
 	}
 	return &side{
-		Cluster: lab, kube: kube,
+		Cluster: lab, id: id, kube: kube,
 		app: workload.App{Namespace: metav1.NamespaceDefault, Name: "shared", Replicas: 1, LeaveSeconds: 1, ClusterDNS: true},
 	}
 }
@@ -199,7 +200,7 @@ func listed(ctx context.Context, s *side) (map[entry]uint64, error) {
 
 func (s *side) entry(t *testing.T) entry {
 	t.Helper()
-	return entry{catalog.NodeName(s.ClusterID(), "n1"), s.pod(t).Status.PodIP}
+	return entry{catalog.NodeName(s.id, "n1"), s.pod(t).Status.PodIP}
 }
 
 // sameService: Consul has the pod of each cluster, each under its cluster's own virtual node.

@@ -160,6 +160,21 @@ func TestAwait(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		answers := 0
+		err := await(ctx, "it", func(ctx context.Context) error {
+			if answers++; answers < 3 {
+				return missing
+			}
+			<-ctx.Done() // the third question is still open when the time is up
+			return ctx.Err()
+		})
+		if !errors.Is(err, missing) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after the time is up in the middle of a question: %v, want what was missing", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		err := await(t.Context(), "it", func(context.Context) error { return errFatal })
 		if !errors.Is(err, errFatal) || time.Since(begin) != 0 {
