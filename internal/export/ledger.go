@@ -3,7 +3,6 @@ package export
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
@@ -258,13 +257,16 @@ func (l *Ledger) Count() Count {
 func (l *Ledger) Named() map[Object]bool {
 	named := map[Object]bool{}
 	for svc, held := range l.entries {
+		if svc.Kind == kindStrays {
+			continue
+		}
 		named[svc] = true
 		for _, entry := range held {
 			staters, _ := parseObjects(entry.Instance.Meta[service.MetaStatedBy])
 			for _, object := range staters {
 				named[object] = true
 			}
-			for _, node := range []string{strings.TrimPrefix(entry.Instance.Endpoint.Key, keyNode), entry.Instance.Meta[service.MetaEndpointNode]} {
+			if node := entry.Instance.Meta[service.MetaEndpointNode]; node != "" {
 				named[Object{KindNode, "", node}] = true
 			}
 		}

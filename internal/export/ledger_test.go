@@ -143,3 +143,46 @@ func TestSharesAreOfTheWhole(t *testing.T) {
 		t.Errorf("%v", ops(plan))
 	}
 }
+
+// What is counted, and what is named: all whose end would prove that an entry may go,
+// and nothing else.
+func TestCountAndNamed(t *testing.T) {
+	p := policy()
+	c := cluster(web(), slice("web-a", pod(1), pod(2)), slice("web-b", pod(3)))
+	c.Services = append(c.Services,
+		web(func(svc *export.Service) { svc.Name, svc.Namespace = "dns", "kube-system" }),
+		web(func(svc *export.Service) { svc.Name = "typo" }, annotated("fairway.dev/service-port", "htpt")))
+	r := settled(cluster(web(), slice("web-a", pod(1), pod(2)), slice("web-b", pod(3))), p)
+	lost := settled(cluster(web(func(svc *export.Service) { svc.Name, svc.Type = "lost", export.TypeNodePort }),
+		func() export.EndpointSlice { s := slice("lost-a", pod(1)); s.Service = "lost"; return s }()), p)
+	stray := registration.Entry{Cluster: "c1", HasCheck: true}
+	stray.Instance.ID = "by-hand"
+	for id, entry := range lost {
+		r[id] = entry
+	}
+	entries := r.entries()
+	entries[3] = append(entries[3], stray)
+	l := export.NewLedger(p)
+	l.See(c)
+	for shard, held := range entries {
+		l.Read(shard, held)
+	}
+	plan := l.Plan(input(c, p).Evidence)
+	count := export.Count{
+		Services: map[export.Verdict]int{export.Published: 1, export.Unpublished: 1, export.Undecided: 1},
+		Invalid:  1, Instances: 3, Entries: 5,
+	}
+	if diff := cmp.Diff(count, l.Count()); diff != "" || len(plan.Ops) > 0 || len(plan.Held) != 2 {
+		t.Errorf("%v; -want +got:\n%s", ops(plan), diff)
+	}
+	named := map[export.Object]bool{}
+	for _, o := range []export.Object{
+		web().Object(), slice("web-a").Object(), slice("web-b").Object(),
+		{Kind: export.KindService, Namespace: "shop", Name: "lost"}, slice("lost-a").Object(), {Kind: export.KindNode, Name: "n1"}, {Kind: export.KindNode, Name: "n2"},
+	} {
+		named[o] = true
+	}
+	if diff := cmp.Diff(named, l.Named()); diff != "" {
+		t.Errorf("named, -want +got:\n%s", diff)
+	}
+}

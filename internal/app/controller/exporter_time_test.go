@@ -277,3 +277,33 @@ func TestLeadBeginsWithALook(t *testing.T) {
 		}
 	})
 }
+
+// I1: a proof is kept for as long as something waits that it lets go, and no longer.
+func TestProofsAreKeptWhileTheyAreNeeded(t *testing.T) {
+	t.Parallel()
+	inTime(t, func(t *testing.T, kube *fakeKubernetes, m *memory, leader *leadership) {
+		defer lead(t, leader)()
+		kube.set("web", 4)
+		settle(time.Second)
+		kube.removeWeb()
+		kube.change(func() { kube.away = true }) // nobody confirms it
+		settle(5 * time.Minute)
+		proofs := func() int {
+			kube.mu.Lock()
+			defer kube.mu.Unlock()
+			return len(kube.gone)
+		}
+		if n := m.inService(); n != 4 || proofs() != 2 {
+			t.Errorf("%d are in service and %d proofs there, want 4 and 2", n, proofs())
+		}
+		kube.allow()
+		settle(5 * time.Second)
+		if n := m.inService(); n != 0 {
+			t.Errorf("%d are in service after a person let them go", n)
+		}
+		settle(5 * time.Minute)
+		if proofs() != 0 {
+			t.Errorf("%d proofs of what nothing asks for", proofs())
+		}
+	})
+}
