@@ -369,3 +369,21 @@ func TestNothingLeavesBeforeWhatReplacesItIsThere(t *testing.T) {
 		s.expect(t, "the API server is back", "create slice web-consul-2", "delete slice web-consul-1")
 	})
 }
+
+// Who ceases to lead finishes the write that it is at, and makes no other.
+func TestNoWriteFollowsTheEndOfTheLead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop("web")
+		leader, _ := s.control(t)
+		end := lead(t, leader)
+		s.fails = func(consulimport.Op) error {
+			end()
+			return nil
+		}
+		s.says("web", 1)
+		time.Sleep(time.Hour)
+		s.expect(t, "the lead ends with the first write", "create slice web-consul-1")
+		s.ready(t, "the lead ends with the first write", "")
+	})
+}
