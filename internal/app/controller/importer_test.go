@@ -67,8 +67,8 @@ func (s *shop) change(change func()) {
 	}
 }
 
-// says lets Consul have so many instances of a service that pass.
-func (s *shop) says(name string, ready int) {
+// says lets Consul have so many instances of the service web that pass.
+func (s *shop) says(ready int) {
 	s.change(func() {
 		s.index++
 		a := consulimport.Answer{Read: consulimport.Read{Asked: time.Now(), Index: s.index}}
@@ -77,7 +77,7 @@ func (s *shop) says(name string, ready int) {
 				ID: fmt.Sprint(n), Health: service.Passing, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(n + 1)}), Port: 8080,
 			})
 		}
-		s.answers[consulimport.Origin{Name: name}] = a
+		s.answers[consulimport.Origin{Name: "web"}] = a
 	})
 }
 
@@ -147,11 +147,11 @@ func (e *eye) View() imports.View {
 func (e *eye) Apply(_ context.Context, op consulimport.Op) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name := ""
-	if op.Service != nil {
-		name = "Service " + op.Service.Ref.Name
-	} else {
+	var name string
+	if op.Slice != nil {
 		name = "slice " + op.Slice.Ref.Name
+	} else {
+		name = "Service " + op.Service.Ref.Name
 	}
 	if err := e.fails(op); err != nil {
 		e.did = append(e.did, fmt.Sprintf("%s %s fails", op.Verb, name))
@@ -218,7 +218,7 @@ func TestI2LeaderChangeImportsNothing(t *testing.T) {
 		s := newShop("web")
 		first, _ := s.control(t)
 		second, _ := s.control(t)
-		s.says("web", 2)
+		s.says(2)
 		s.expect(t, "nobody leads")
 		end := lead(t, first)
 		s.expect(t, "one leads", "create slice web-consul-1", "create Service web")
@@ -237,7 +237,7 @@ func TestI2LeaderChangeImportsNothing(t *testing.T) {
 			t.Errorf("the status was written %d times", s.told)
 		}
 		end()
-		s.says("web", 3)
+		s.says(3)
 		s.expect(t, "nobody leads any more")
 		lead(t, second)
 		s.expect(t, "the other leads", "update slice web-consul-1")
@@ -253,7 +253,7 @@ func TestI1NothingIsImportedBlindly(t *testing.T) {
 		s.missing = "the list of services is not complete yet"
 		leader, board := s.control(t)
 		lead(t, leader)
-		s.says("web", 2)
+		s.says(2)
 		s.expect(t, "the lists are not complete")
 		if why, _ := board.says(); why != s.missing {
 			t.Errorf("not ready because %q", why)
@@ -261,7 +261,7 @@ func TestI1NothingIsImportedBlindly(t *testing.T) {
 		s.change(func() { s.missing = ""; clear(s.answers) })
 		s.expect(t, "Consul has not answered")
 		s.ready(t, "Consul has not answered", "")
-		s.says("web", 2)
+		s.says(2)
 		s.expect(t, "Consul answers", "create slice web-consul-1", "create Service web")
 		s.change(func() {
 			s.answers[consulimport.Origin{Name: "web"}] = consulimport.Answer{Read: consulimport.Read{Asked: time.Now(), Problem: "Consul is away"}}
@@ -283,9 +283,9 @@ func TestGoneServiceLeavesInTime(t *testing.T) {
 		s := newShop("web")
 		leader, _ := s.control(t)
 		lead(t, leader)
-		s.says("web", 1)
+		s.says(1)
 		s.expect(t, "it is there", "create slice web-consul-1", "create Service web")
-		s.says("web", 0)
+		s.says(0)
 		time.Sleep(consulimport.ConfirmAfter - time.Millisecond)
 		s.expect(t, "it may be gone")
 		time.Sleep(time.Millisecond)
@@ -319,7 +319,7 @@ func TestFailedWritesBackOff(t *testing.T) {
 				}
 				leader, _ := s.control(t)
 				lead(t, leader)
-				s.says("web", 1)
+				s.says(1)
 				time.Sleep(time.Hour)
 				s.mu.Lock()
 				tries := len(s.did) - 1
@@ -347,7 +347,7 @@ func TestNothingLeavesBeforeWhatReplacesItIsThere(t *testing.T) {
 		s := newShop("web")
 		leader, _ := s.control(t)
 		lead(t, leader)
-		s.says("web", 1)
+		s.says(1)
 		s.expect(t, "it is there", "create slice web-consul-1", "create Service web")
 		failing := true
 		s.fails = func(op consulimport.Op) error {
@@ -381,7 +381,7 @@ func TestNoWriteFollowsTheEndOfTheLead(t *testing.T) {
 			end()
 			return nil
 		}
-		s.says("web", 1)
+		s.says(1)
 		time.Sleep(time.Hour)
 		s.expect(t, "the lead ends with the first write", "create slice web-consul-1")
 		s.ready(t, "the lead ends with the first write", "")
