@@ -27,6 +27,7 @@ import (
 type shop struct {
 	mu       sync.Mutex
 	missing  string
+	silent   string
 	in       consulimport.Import
 	services map[consulimport.Ref]consulimport.Service
 	slices   map[consulimport.Ref]consulimport.Slice
@@ -139,7 +140,7 @@ func (e *eye) View() imports.View {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return imports.View{
-		Missing: e.missing, Imports: []consulimport.Import{e.in},
+		Missing: e.missing, Silent: e.silent, Imports: []consulimport.Import{e.in},
 		Services: slices.Collect(maps.Values(e.services)), Slices: slices.Collect(maps.Values(e.slices)),
 	}
 }
@@ -258,7 +259,7 @@ func TestI1NothingIsImportedBlindly(t *testing.T) {
 		if why, _ := board.says(); why != s.missing {
 			t.Errorf("not ready because %q", why)
 		}
-		s.change(func() { s.missing = ""; clear(s.answers) })
+		s.change(func() { s.missing, s.silent = "", "services: forbidden"; clear(s.answers) })
 		s.expect(t, "Consul has not answered")
 		s.ready(t, "Consul has not answered", "")
 		s.says(2)
@@ -269,7 +270,7 @@ func TestI1NothingIsImportedBlindly(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.expect(t, "Consul is away")
 		s.ready(t, "Consul is away", consulimport.ReasonSourceUnknown)
-		if why, details := board.says(); why != "" || !strings.Contains(details, consulimport.ReasonSourceUnknown) {
+		if why, details := board.says(); why != "" || !strings.Contains(details, consulimport.ReasonSourceUnknown) || !strings.Contains(details, s.silent) {
 			t.Errorf("says %q and %q", why, details)
 		}
 	})
