@@ -99,7 +99,7 @@ func (i *importer) pass(ctx context.Context) time.Duration {
 	i.memory = memory
 	i.consul.Follow(plan.Listings, plan.Answers, plan.Again)
 	i.metrics.decided(plan, now)
-	i.tell(plan)
+	i.tell(plan, view.Silent)
 	wait := importEvery
 	if plan.Next > 0 {
 		wait = min(wait, plan.Next)
@@ -111,8 +111,8 @@ func (i *importer) pass(ctx context.Context) time.Duration {
 	return min(wait, i.carryOut(ctx, view, plan))
 }
 
-// tell tells people what is held, and what is not any more.
-func (i *importer) tell(plan consulimport.Plan) {
+// tell tells people what is held, what is not any more, and what cannot be watched.
+func (i *importer) tell(plan consulimport.Plan, silent string) {
 	before := i.held
 	i.held = make(map[consulimport.Ref]consulimport.Held, len(plan.Held))
 	counts := map[string]int{}
@@ -135,6 +135,9 @@ func (i *importer) tell(plan consulimport.Plan) {
 		}
 	}
 	var details []string
+	if silent != "" {
+		details = append(details, "the API server is not heard of all that imports need: "+silent)
+	}
 	for _, reason := range slices.Sorted(maps.Keys(counts)) {
 		details = append(details, fmt.Sprintf("%d imported Services stay as they are: %s", counts[reason], reason))
 	}

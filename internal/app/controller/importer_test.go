@@ -27,6 +27,7 @@ import (
 type shop struct {
 	mu       sync.Mutex
 	missing  string
+	silent   string
 	in       consulimport.Import
 	services map[consulimport.Ref]consulimport.Service
 	slices   map[consulimport.Ref]consulimport.Slice
@@ -67,8 +68,8 @@ func (s *shop) change(change func()) {
 	}
 }
 
-// says lets Consul have so many instances of a service that pass.
-func (s *shop) says(name string, ready int) {
+// says lets Consul have so many instances of the service web that pass.
+func (s *shop) says(ready int) {
 	s.change(func() {
 		s.index++
 		a := consulimport.Answer{Read: consulimport.Read{Asked: time.Now(), Index: s.index}}
@@ -77,7 +78,7 @@ func (s *shop) says(name string, ready int) {
 				ID: fmt.Sprint(n), Health: service.Passing, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(n + 1)}), Port: 8080,
 			})
 		}
-		s.answers[consulimport.Origin{Name: name}] = a
+		s.answers[consulimport.Origin{Name: "web"}] = a
 	})
 }
 
@@ -139,7 +140,7 @@ func (e *eye) View() imports.View {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return imports.View{
-		Missing: e.missing, Imports: []consulimport.Import{e.in},
+		Missing: e.missing, Silent: e.silent, Imports: []consulimport.Import{e.in},
 		Services: slices.Collect(maps.Values(e.services)), Slices: slices.Collect(maps.Values(e.slices)),
 	}
 }
@@ -147,11 +148,11 @@ func (e *eye) View() imports.View {
 func (e *eye) Apply(_ context.Context, op consulimport.Op) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name := ""
-	if op.Service != nil {
-		name = "Service " + op.Service.Ref.Name
-	} else {
+	var name string
+	if op.Slice != nil {
 		name = "slice " + op.Slice.Ref.Name
+	} else {
+		name = "Service " + op.Service.Ref.Name
 	}
 	if err := e.fails(op); err != nil {
 		e.did = append(e.did, fmt.Sprintf("%s %s fails", op.Verb, name))
@@ -218,7 +219,7 @@ func TestI2LeaderChangeImportsNothing(t *testing.T) {
 		s := newShop("web")
 		first, _ := s.control(t)
 		second, _ := s.control(t)
-		s.says("web", 2)
+		s.says(2)
 		s.expect(t, "nobody leads")
 		end := lead(t, first)
 		s.expect(t, "one leads", "create slice web-consul-1", "create Service web")
@@ -237,7 +238,7 @@ func TestI2LeaderChangeImportsNothing(t *testing.T) {
 			t.Errorf("the status was written %d times", s.told)
 		}
 		end()
-		s.says("web", 3)
+		s.says(3)
 		s.expect(t, "nobody leads any more")
 		lead(t, second)
 		s.expect(t, "the other leads", "update slice web-consul-1")
@@ -253,15 +254,15 @@ func TestI1NothingIsImportedBlindly(t *testing.T) {
 		s.missing = "the list of services is not complete yet"
 		leader, board := s.control(t)
 		lead(t, leader)
-		s.says("web", 2)
+		s.says(2)
 		s.expect(t, "the lists are not complete")
 		if why, _ := board.says(); why != s.missing {
 			t.Errorf("not ready because %q", why)
 		}
-		s.change(func() { s.missing = ""; clear(s.answers) })
+		s.change(func() { s.missing, s.silent = "", "services: forbidden"; clear(s.answers) })
 		s.expect(t, "Consul has not answered")
 		s.ready(t, "Consul has not answered", "")
-		s.says("web", 2)
+		s.says(2)
 		s.expect(t, "Consul answers", "create slice web-consul-1", "create Service web")
 		s.change(func() {
 			s.answers[consulimport.Origin{Name: "web"}] = consulimport.Answer{Read: consulimport.Read{Asked: time.Now(), Problem: "Consul is away"}}
@@ -269,7 +270,7 @@ func TestI1NothingIsImportedBlindly(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.expect(t, "Consul is away")
 		s.ready(t, "Consul is away", consulimport.ReasonSourceUnknown)
-		if why, details := board.says(); why != "" || !strings.Contains(details, consulimport.ReasonSourceUnknown) {
+		if why, details := board.says(); why != "" || !strings.Contains(details, consulimport.ReasonSourceUnknown) || !strings.Contains(details, s.silent) {
 			t.Errorf("says %q and %q", why, details)
 		}
 	})
@@ -283,9 +284,9 @@ func TestGoneServiceLeavesInTime(t *testing.T) {
 		s := newShop("web")
 		leader, _ := s.control(t)
 		lead(t, leader)
-		s.says("web", 1)
+		s.says(1)
 		s.expect(t, "it is there", "create slice web-consul-1", "create Service web")
-		s.says("web", 0)
+		s.says(0)
 		time.Sleep(consulimport.ConfirmAfter - time.Millisecond)
 		s.expect(t, "it may be gone")
 		time.Sleep(time.Millisecond)
@@ -319,7 +320,7 @@ func TestFailedWritesBackOff(t *testing.T) {
 				}
 				leader, _ := s.control(t)
 				lead(t, leader)
-				s.says("web", 1)
+				s.says(1)
 				time.Sleep(time.Hour)
 				s.mu.Lock()
 				tries := len(s.did) - 1
@@ -347,7 +348,7 @@ func TestNothingLeavesBeforeWhatReplacesItIsThere(t *testing.T) {
 		s := newShop("web")
 		leader, _ := s.control(t)
 		lead(t, leader)
-		s.says("web", 1)
+		s.says(1)
 		s.expect(t, "it is there", "create slice web-consul-1", "create Service web")
 		failing := true
 		s.fails = func(op consulimport.Op) error {
@@ -367,5 +368,23 @@ func TestNothingLeavesBeforeWhatReplacesItIsThere(t *testing.T) {
 		s.change(func() { failing = false })
 		time.Sleep(time.Second)
 		s.expect(t, "the API server is back", "create slice web-consul-2", "delete slice web-consul-1")
+	})
+}
+
+// Who ceases to lead finishes the write that it is at, and makes no other.
+func TestNoWriteFollowsTheEndOfTheLead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop("web")
+		leader, _ := s.control(t)
+		end := lead(t, leader)
+		s.fails = func(consulimport.Op) error {
+			end()
+			return nil
+		}
+		s.says(1)
+		time.Sleep(time.Hour)
+		s.expect(t, "the lead ends with the first write", "create slice web-consul-1")
+		s.ready(t, "the lead ends with the first write", "")
 	})
 }

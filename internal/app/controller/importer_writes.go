@@ -87,8 +87,6 @@ func (i *importer) carryOut(ctx context.Context, view imports.View, plan consuli
 		}
 		ops[service] = append(ops[service], op)
 	}
-	// A write that was begun is finished: nobody else knows how it ended.
-	ctx = context.WithoutCancel(ctx)
 	var group errgroup.Group
 	group.SetLimit(importWrites)
 	for _, service := range order {
@@ -136,9 +134,7 @@ func (w *writing) write(ctx context.Context, op consulimport.Op) bool {
 		kind, object = kindSlice, op.Slice.Object
 	}
 	to := target{kind, object.Ref}
-	done := w.attempt(to, serviceOf(op), content(op), string(op.Verb), func() error {
-		ctx, cancel := context.WithTimeout(ctx, callWithin)
-		defer cancel()
+	done := w.attempt(ctx, to, unwritten{service: serviceOf(op), want: content(op)}, string(op.Verb), func(ctx context.Context) error {
 		err := w.source.Apply(ctx, op)
 		if err == nil {
 			w.log.Info("wrote an imported Service", "op", string(op.Verb), "object", kind, "name", object.Ref.String(), "reason", op.Reason)
@@ -161,9 +157,7 @@ func (w *writing) tellImport(ctx context.Context, status consulimport.Status) {
 		return
 	}
 	to := target{kindStatus, status.Import}
-	w.attempt(to, consulimport.Ref{}, status, "", func() error {
-		ctx, cancel := context.WithTimeout(ctx, callWithin)
-		defer cancel()
+	w.attempt(ctx, to, unwritten{want: status}, "update", func(ctx context.Context) error {
 		wrote, err := w.source.Tell(ctx, w.view, status)
 		if !wrote && err == nil {
 			return errNotNeeded
@@ -175,18 +169,21 @@ func (w *writing) tellImport(ctx context.Context, status consulimport.Status) {
 // errNotNeeded: there was nothing to write.
 var errNotNeeded = errors.New("it is so already")
 
-// attempt makes a write unless it has just failed, and notes how it ended.
-func (w *writing) attempt(to target, service consulimport.Ref, want any, verb string, do func() error) (done bool) {
+// attempt makes a write unless it has just failed, and notes how it ended in f.
+func (w *writing) attempt(ctx context.Context, to target, f failure, verb string, do func(context.Context) error) (done bool) {
 	before, failedBefore := w.backlog[to]
-	if failedBefore = failedBefore && reflect.DeepEqual(before.want, want); failedBefore && time.Now().Before(before.until) {
+	if failedBefore = failedBefore && reflect.DeepEqual(before.want, f.want); failedBefore && time.Now().Before(before.until) {
 		w.fail(to, before)
 		return false
 	}
-	if !w.leader.leads() {
+	if ctx.Err() != nil || !w.leader.leads() {
 		return false
 	}
 	w.pulse.Beat()
-	err := do()
+	// A write that was begun is finished: nobody else knows how it ended.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callWithin)
+	defer cancel()
+	err := do(call)
 	if errors.Is(err, errNotNeeded) {
 		return true
 	}
@@ -195,7 +192,7 @@ func (w *writing) attempt(to target, service consulimport.Ref, want any, verb st
 		w.spoke(to, before.words != "")
 		return true
 	}
-	f := unwritten{service: service, want: want, times: 1}
+	f.times = 1
 	if failedBefore {
 		f.times += before.times
 	}

@@ -196,6 +196,9 @@ type View struct {
 	// Missing says which list was never complete, and why if that is known. It is
 	// empty once all were; before, nothing may be decided.
 	Missing string
+	// Silent says what the API server does not let be watched now, and why: what is
+	// shown of it may be old. Writes find that out.
+	Silent string
 	// Imports are those that are not being deleted. Services and Slices are those
 	// of their namespaces.
 	Imports  []consulimport.Import
@@ -242,6 +245,9 @@ func (s *Source) View() View {
 		v.Slices = append(v.Slices, consulimport.Slice{Object: consulimport.Object{Ref: ref}})
 	}
 	v.Missing = s.missing(missing)
+	for _, resource := range slices.Sorted(maps.Keys(s.problems)) {
+		v.Silent = strings.TrimPrefix(v.Silent+"; "+resource+": "+s.problems[resource], "; ")
+	}
 	return v
 }
 

@@ -236,6 +236,13 @@ func TestView(t *testing.T) {
 	}
 	feed(t, r.slices.Replace([]any{stored(newSlice(slice()), "5")}, ""))
 	v := s.View()
+	if v.Silent != "endpointslices: forbidden" {
+		t.Errorf("silent: %q", v.Silent)
+	}
+	s.answered(slicesResource, nil)
+	if again := s.View(); again.Silent != "" {
+		t.Errorf("silent: %q", again.Silent)
+	}
 	if v.Missing != "" || len(v.Imports) != 1 || len(v.Services) != 1 || len(v.Slices) != 1 {
 		t.Errorf("%+v", v)
 	}

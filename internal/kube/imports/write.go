@@ -19,7 +19,8 @@ import (
 	"fairway.dev/fairway/internal/consulimport"
 )
 
-// ErrConflict: what is in the cluster is not what was decided about any more.
+// ErrConflict means that what is in the cluster is not what was decided about any
+// more.
 var ErrConflict = errors.New("changed by somebody else meanwhile")
 
 // Refused is a write that the API server will not take as it is: it is invalid, or
