@@ -61,17 +61,20 @@ func New(cfg Config) (*Client, error) {
 
 // Apart makes a client with the same token that has connections of its own, so
 // many at most. It is for questions that are held open for long, which would take
-// the connections from all others.
+// the connections from all others, so Config.Timeout does not hold for it: the
+// context bounds each.
 func (c *Client) Apart(conns int) (*Client, error) {
-	pool, address, err := newPool(c.cfg, conns)
+	cfg := c.cfg
+	cfg.Timeout = 0
+	pool, address, err := newPool(cfg, conns)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := rawClient(c.cfg, pool, address, c.token, c.tally)
+	raw, err := rawClient(cfg, pool, address, c.token, c.tally)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Client: raw, cfg: c.cfg, token: c.token, tally: c.tally}, nil
+	return &Client{Client: raw, cfg: cfg, token: c.token, tally: c.tally}, nil
 }
 
 // rawClient is Consul's own client over a pool.

@@ -213,9 +213,9 @@ func (p *pair) tokenSeesNothing(t *testing.T) {
 		t.Fatalf("policy: %v, %v", policy, err)
 	}
 	rules := policy.Rules
-	t.Cleanup(func() { setRules(t, policy, rules) })
 	before := stands(t, p.web)
 	leader := p.west.waitLeader(t, "")
+	t.Cleanup(func() { setRules(t, policy, rules) }) // the next steps count on it
 	setRules(t, policy, `node_prefix "" { policy = "read" }`)
 	p.scale(t, p.west, 3)
 	until(t, "the controller says that it is refused, or sees nothing", func(ctx context.Context) (bool, string, error) {

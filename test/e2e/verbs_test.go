@@ -24,9 +24,9 @@ import (
 // test passes by waiting for it.
 const within = 90 * time.Second
 
-// bounded is a context for one wait.
+// bounded is a context for one wait, in a cleanup too.
 func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
 	t.Cleanup(cancel)
 	return ctx
 }
