@@ -125,11 +125,12 @@ func newCandidate(t *testing.T, api *leaseServer, name string) *candidate {
 func (c *candidate) await(t *testing.T, other *candidate) time.Duration {
 	t.Helper()
 	start := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for !c.leads() {
-		if time.Since(start) > time.Minute {
+		if <-tick.C; time.Since(start) > time.Minute {
 			t.Fatal("nobody leads")
 		}
-		time.Sleep(time.Millisecond)
 	}
 	if c != other && other.leads() {
 		t.Error("both lead")
