@@ -179,9 +179,7 @@ func leaveAgent(t *testing.T, node string) {
 // servers.
 func (s side) leaveServers(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	catalog := fleet.consul[0].Catalog()
+	catalog, ctx := fleet.consul[0].Catalog(), bounded(t)
 	nodes, _, err := catalog.Nodes((&api.QueryOptions{NodeMeta: map[string]string{service.MetaCluster: s.lab.ClusterID()}}).WithContext(ctx))
 	if err != nil {
 		t.Fatal(err)

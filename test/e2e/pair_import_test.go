@@ -128,6 +128,7 @@ func (p *pair) foreign(t *testing.T, name string) []string {
 func (p *pair) serviceLeaves(t *testing.T) {
 	const address = "203.0.113.201"
 	name := p.machine + "-2"
+	t.Cleanup(func() { p.forgetVM(t, name) })
 	p.registerVM(t, name, address, 8080)
 	in := p.imports(t, name)
 	in.waitAddresses("the VM", []string{address})

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
@@ -37,9 +36,7 @@ func bringUpPair(t *testing.T) *pair {
 	}
 	west, err := newSide(lab)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), within)
-		defer cancel()
-		if err := lab.Down(ctx); err != nil {
+		if err := lab.Down(bounded(t)); err != nil {
 			t.Error(err)
 		}
 		west.leaveServers(t)
@@ -78,6 +75,7 @@ func (p *pair) install(t *testing.T) {
 func (p *pair) deploy(t *testing.T) {
 	t.Helper()
 	p.registerVM(t, p.hand, "203.0.113.200", 8080)
+	t.Cleanup(func() { p.forgetVM(t, p.hand) })
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.app.Namespace}}
 	if _, err := p.west.kube.CoreV1().Namespaces().Create(bounded(t), ns, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -109,15 +107,12 @@ func (p *pair) registerVM(t *testing.T, name, address string, port int) {
 	if _, err := fleet.consul[0].Catalog().Register(registration, new(api.WriteOptions).WithContext(bounded(t))); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.forgetVM(t, name) })
 }
 
 func (p *pair) forgetVM(t *testing.T, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
 	gone := &api.CatalogDeregistration{Node: "vm-" + name}
-	if _, err := fleet.consul[0].Catalog().Deregister(gone, new(api.WriteOptions).WithContext(ctx)); err != nil {
+	if _, err := fleet.consul[0].Catalog().Deregister(gone, new(api.WriteOptions).WithContext(bounded(t))); err != nil {
 		t.Error(err)
 	}
 }

@@ -41,9 +41,13 @@ func stand(ctx context.Context, name string) (standings, error) {
 	}
 	all := standings{}
 	for _, e := range list {
+		address := e.Service.Address
+		if address == "" {
+			address = e.Node.Address
+		}
 		s := standing{
 			Cluster: e.Service.Meta[service.MetaCluster], Service: e.Service.Meta[service.MetaService],
-			Address: e.Service.Address, Health: e.Checks.AggregatedStatus(),
+			Address: address, Health: e.Checks.AggregatedStatus(),
 			Made: e.Service.CreateIndex, Written: e.Service.ModifyIndex,
 		}
 		for _, check := range e.Checks {
