@@ -19,7 +19,7 @@ LAB := $(GO) run ./lab
 # writes to the Consul servers, have a lab of their own beside that of the others:
 # both mostly wait. LAB names the one that test/e2e makes.
 LAB_TEST := $(GO) test -count 1 -timeout 30m -v
-CATALOG_TESTS := ^TestCatalogMode$$
+CATALOG_TESTS := ^(TestCatalogMode|TestServicesInConsul|TestImport|TestI2ExportOutlivesItsLeader|TestI5TwoClustersOneConsul)$$
 
 # What a lab target works on: make lab-up NAME=two NODES=3 KUBERNETES=1.36
 # ARGS are passed on by targets that say so.

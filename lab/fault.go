@@ -125,6 +125,10 @@ func otherFaults() []faultVerb {
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				return lab.WipeConsulAgent(ctx, args[0])
 			}},
+		{"wipe-servers", "Make the Consul servers lose their data; nothing to mend", 0,
+			func(ctx context.Context, lab *cluster.Cluster, _ []string) (cluster.Undo, error) {
+				return nil, lab.WipeConsulServers(ctx)
+			}},
 		{"revoke TOKEN", "Revoke a Consul token: fairway, fairway-catalog, or agent- and a node", 1,
 			func(ctx context.Context, lab *cluster.Cluster, args []string) (cluster.Undo, error) {
 				accessor := lab.ConsulAccessor(args[0])

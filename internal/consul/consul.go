@@ -61,7 +61,8 @@ func New(cfg Config) (*Client, error) {
 
 // Apart makes a client with the same token that has connections of its own, so
 // many at most. It is for questions that are held open for long, which would take
-// the connections from all others; only their contexts bound them.
+// the connections from all others; Config.Timeout does not hold for it, only the
+// context of each.
 func (c *Client) Apart(conns int) (*Client, error) {
 	cfg := c.cfg
 	cfg.Timeout = 0

@@ -60,7 +60,7 @@ func TestCatalogMode(t *testing.T) {
 		client := startLoad(t, app.Name)
 		moveRegistry(t, workload.ConsulAgents)
 		waitListed(t, app, "by the client agents and the virtual nodes", 2)
-		leaveServers(t)
+		fleet.leaveServers(t)
 		waitListed(t, app, "by the client agents alone", 1)
 		waitLoad(t, client, 300)
 		stopLoad(t, client)
@@ -107,12 +107,12 @@ func someFaults(t *testing.T) []matrix.Fault {
 	return faults
 }
 
-// moveRegistry gives Fairway another registry.
-func moveRegistry(t *testing.T, registry workload.Registry) {
+// moveRegistry gives Fairway another registry, and values of the chart.
+func moveRegistry(t *testing.T, registry workload.Registry, values ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	if err := workload.Configure(ctx, fleet.lab, registry); err != nil {
+	if err := workload.Configure(ctx, fleet.lab, registry, values...); err != nil {
 		t.Fatal(err)
 	}
 	fleet.registry = registry
@@ -175,11 +175,12 @@ func leaveAgent(t *testing.T, node string) {
 	}
 }
 
-// leaveServers takes out the virtual nodes that Fairway has left at the servers.
-func leaveServers(t *testing.T) {
+// leaveServers takes out the virtual nodes that the side's Fairway has left at the
+// servers.
+func (s side) leaveServers(t *testing.T) {
 	t.Helper()
 	catalog, ctx := fleet.consul[0].Catalog(), bounded(t)
-	nodes, _, err := catalog.Nodes((&api.QueryOptions{NodeMeta: map[string]string{service.MetaCluster: cluster.ClusterID}}).WithContext(ctx))
+	nodes, _, err := catalog.Nodes((&api.QueryOptions{NodeMeta: map[string]string{service.MetaCluster: s.lab.ClusterID()}}).WithContext(ctx))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,14 +22,14 @@ import (
 func controllersComeAndGo(t *testing.T) {
 	app := fresh(t, workload.App{Name: "governed", Replicas: 4, LeaveSeconds: 2})
 	pods := deployReady(t, app)
-	leader := waitLeader(t, "")
+	leader := fleet.waitLeader(t, "")
 	_, before := lookUp(t, app.Name)
 
 	start := time.Now()
 	if err := fleet.kube.CoreV1().Pods(workload.Namespace).Delete(bounded(t), leader.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	leader = waitLeader(t, leader.Name)
+	leader = fleet.waitLeader(t, leader.Name)
 	t.Logf("another leads %s after the leader was deleted", time.Since(start).Round(time.Millisecond))
 
 	undo, err := fleet.lab.Kill(t.Context(), "cp/kube-apiserver")
@@ -55,7 +55,7 @@ func controllersComeAndGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	waitLeader(t, "")
+	fleet.waitLeader(t, "")
 	waitNodes(t, "Alive", 2)
 	unchanged(t, app, before)
 	noFlaps(t, pods.Pods())
@@ -69,14 +69,14 @@ func nodeDies(t *testing.T) {
 	pods := deployReady(t, app)
 	nodes := fleet.lab.Nodes()
 	node := nodes[0]
-	if waitLeader(t, "").Spec.NodeName == node {
+	if fleet.waitLeader(t, "").Spec.NodeName == node {
 		node = nodes[1]
 	}
 	here := func(p timeline.Pod) bool { return p.Node == node }
 	there := count(pods.Pods(), here)
 	_, before := lookUp(t, app.Name)
 
-	tellControllers(t)
+	fleet.tellControllers(t)
 	undo, err := fleet.lab.Kill(t.Context(), node+"/kubelet")
 	begun(t, undo, err)
 	waitNodes(t, "AgentAnswers", 1)
@@ -117,12 +117,6 @@ func nodeDies(t *testing.T) {
 	}
 }
 
-// tellControllers shows what the fleet's controllers say, if the test fails.
-func tellControllers(t *testing.T) {
-	t.Helper()
-	fleet.tellControllers(t)
-}
-
 func count(pods []timeline.Pod, which func(timeline.Pod) bool) (n int) {
 	for _, p := range pods {
 		if which(p) {
@@ -132,27 +126,15 @@ func count(pods []timeline.Pod, which func(timeline.Pod) bool) (n int) {
 	return n
 }
 
-// waitLeader waits until a controller of the fleet leads, another than the one
-// named, and returns its pod.
-func waitLeader(t *testing.T, another string) *corev1.Pod {
-	t.Helper()
-	return fleet.waitLeader(t, another)
-}
-
 // waitNodes waits until the leader counts so many nodes in a state.
 func waitNodes(t *testing.T, state string, n int) {
 	t.Helper()
 	series := fmt.Sprintf("fairway_nodes{state=%q} %d\n", state, n)
-	pod := waitLeader(t, "")
+	pod := fleet.waitLeader(t, "")
 	until(t, "the leader says "+series, func(ctx context.Context) (bool, string, error) {
-		said, err := askController(ctx, pod, "/metrics")
+		said, err := fleet.ask(ctx, pod, "/metrics")
 		return strings.Contains(said, series), said, err
 	})
-}
-
-// askController makes a request to a controller of the fleet.
-func askController(ctx context.Context, pod *corev1.Pod, path string) (string, error) {
-	return fleet.ask(ctx, pod, path)
 }
 
 // kubeletLease is when a node's kubelet has last renewed its Lease, and how long

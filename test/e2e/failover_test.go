@@ -23,7 +23,7 @@ func TestI2ExportOutlivesItsLeader(t *testing.T) {
 	publishServices(t)
 	app := workload.App{Namespace: namespace(t), Name: "led"}
 	app.Name += app.Namespace[len(namespacePrefix):]
-	createSlice(t, createService(t, app, app.Name, func(svc *corev1.Service) { svc.Spec.Selector = nil }), "a")
+	fleet.createSlice(t, fleet.createService(t, app, app.Name, func(svc *corev1.Service) { svc.Spec.Selector = nil }), "a")
 	waitPassing(t, app.Name, 2)
 
 	ready := true
@@ -48,7 +48,7 @@ func TestI2ExportOutlivesItsLeader(t *testing.T) {
 	} {
 		t.Run(end.what, func(t *testing.T) {
 			fleet.waitControllers(t)
-			leader := waitLeader(t, "")
+			leader := fleet.waitLeader(t, "")
 			before := stands(t, app.Name)
 			ended := time.Now()
 			end.end(t, leader)

@@ -53,7 +53,7 @@ func TestImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := importer{t, app.Namespace, app.Name}
+	in := importer{fleet.side, t, app.Namespace, app.Name}
 	in.create(v1alpha1.ConsulImportSpec{Source: v1alpha1.ConsulSource{Names: []string{app.Name, app.Name + "-taken"}}})
 	in.waitEndpoints("both backends", backends[0], backends[1])
 	in.waitCondition(consulimport.ConditionReady, metav1.ConditionFalse, consulimport.ReasonNotAllImported)
@@ -69,11 +69,11 @@ func TestImport(t *testing.T) {
 	})
 	t.Run("the leader is killed", func(t *testing.T) {
 		before := in.versions()
-		leader := waitLeader(t, "")
+		leader := fleet.waitLeader(t, "")
 		if err := fleet.kube.CoreV1().Pods(workload.Namespace).Delete(bounded(t), leader.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		waitLeader(t, leader.Name)
+		fleet.waitLeader(t, leader.Name)
 		registerBackend(t, app.Name, 0, backends[0], api.HealthCritical, "2")
 		in.waitEndpoints("what the next leader knows", backends[1])
 		after := in.versions()
@@ -153,7 +153,7 @@ func installImporter(t *testing.T) *api.ACLPolicy {
 		"controller.consulAddress=http://consul.service.consul:8500", "controller.tokenSecret.name="+name); err != nil {
 		t.Fatal(err)
 	}
-	tellControllers(t)
+	fleet.tellControllers(t)
 	return policy
 }
 
@@ -213,12 +213,13 @@ func forgetBackends(t *testing.T, names ...string) {
 
 // importer is a ConsulImport, and the Service of its name.
 type importer struct {
+	side
 	t               *testing.T
 	namespace, name string
 }
 
 func (i importer) client() dynamic.ResourceInterface {
-	client, err := dynamic.NewForConfig(fleet.lab.RESTConfig())
+	client, err := dynamic.NewForConfig(i.lab.RESTConfig())
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -271,9 +272,15 @@ func (i importer) waitEndpoints(what string, pods ...corev1.Pod) {
 	for _, pod := range pods {
 		want = append(want, pod.Status.PodIP)
 	}
+	i.waitAddresses(what, want)
+}
+
+// waitAddresses waits until the endpoints have these addresses and no others.
+func (i importer) waitAddresses(what string, want []string) {
+	i.t.Helper()
 	slices.Sort(want)
 	until(i.t, "the Service's endpoints are "+what, func(ctx context.Context) (bool, string, error) {
-		list, err := fleet.kube.DiscoveryV1().EndpointSlices(i.namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + i.name})
+		list, err := i.kube.DiscoveryV1().EndpointSlices(i.namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + i.name})
 		if err != nil {
 			return false, "", err
 		}
@@ -291,7 +298,7 @@ func (i importer) waitEndpoints(what string, pods ...corev1.Pod) {
 // versions are those of what was written, by what it is.
 func (i importer) versions() map[string]string {
 	i.t.Helper()
-	service, err := fleet.kube.CoreV1().Services(i.namespace).Get(bounded(i.t), i.name, metav1.GetOptions{})
+	service, err := i.kube.CoreV1().Services(i.namespace).Get(bounded(i.t), i.name, metav1.GetOptions{})
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -306,11 +313,11 @@ func (i importer) versions() map[string]string {
 // have answered.
 func (i importer) calls(caller corev1.Pod, pods ...corev1.Pod) {
 	i.t.Helper()
-	service, err := fleet.kube.CoreV1().Services(i.namespace).Get(bounded(i.t), i.name, metav1.GetOptions{})
+	service, err := i.kube.CoreV1().Services(i.namespace).Get(bounded(i.t), i.name, metav1.GetOptions{})
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	from, err := fleet.lab.Pod(caller.Spec.NodeName, netip.MustParseAddr(caller.Status.PodIP))
+	from, err := i.lab.Pod(caller.Spec.NodeName, netip.MustParseAddr(caller.Status.PodIP))
 	if err != nil {
 		i.t.Fatal(err)
 	}

@@ -29,16 +29,16 @@ func TestServicesInConsul(t *testing.T) {
 		Name: "exported", Replicas: 3, Ungated: true, LeaveSeconds: 3,
 		Annotations: map[string]string{"fairway.dev/service-names": ""},
 	})
-	createDeployment(t, app)
+	fleet.createDeployment(t, app)
 	waitRolledOut(t, app)
 
-	createService(t, app, app.Name, nil)
-	createService(t, app, app.Name+"-vip", func(svc *corev1.Service) { svc.Annotations["fairway.dev/service-address"] = "vip" })
-	createService(t, app, app.Name+"-node", func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeNodePort })
-	createService(t, app, app.Name+"-quiet", func(svc *corev1.Service) { svc.Annotations = nil })
-	byHand := createService(t, app, app.Name+"-hand", func(svc *corev1.Service) { svc.Spec.Selector = nil })
+	fleet.createService(t, app, app.Name, nil)
+	fleet.createService(t, app, app.Name+"-vip", func(svc *corev1.Service) { svc.Annotations["fairway.dev/service-address"] = "vip" })
+	fleet.createService(t, app, app.Name+"-node", func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeNodePort })
+	fleet.createService(t, app, app.Name+"-quiet", func(svc *corev1.Service) { svc.Annotations = nil })
+	byHand := fleet.createService(t, app, app.Name+"-hand", func(svc *corev1.Service) { svc.Spec.Selector = nil })
 	for _, suffix := range []string{"a", "b"} {
-		createSlice(t, byHand, suffix)
+		fleet.createSlice(t, byHand, suffix)
 	}
 	nodes := len(podNodes(t, app))
 	for name, want := range map[string]int{app.Name: 3, app.Name + "-vip": 1, app.Name + "-node": nodes, app.Name + "-hand": 4} {
@@ -59,17 +59,17 @@ func TestServicesInConsul(t *testing.T) {
 	}
 	waitPassing(t, byHand.Name, 2)
 
-	leader := waitLeader(t, "")
-	waitExportAtRest(t, leader)
+	leader := fleet.waitLeader(t, "")
+	fleet.waitExportAtRest(t, leader)
 	_, before := lookUp(t, app.Name)
 	if err := fleet.kube.CoreV1().Pods(workload.Namespace).Delete(bounded(t), leader.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	leader = waitLeader(t, leader.Name)
+	leader = fleet.waitLeader(t, leader.Name)
 	if err := fleet.lab.KillContainer(bounded(t), leader.Spec.NodeName, "controller"); err != nil {
 		t.Fatal(err)
 	}
-	waitExportAtRest(t, waitLeader(t, ""))
+	fleet.waitExportAtRest(t, fleet.waitLeader(t, ""))
 	unchanged(t, app, before)
 	waitLoad(t, client, 200)
 	stopLoad(t, client)
@@ -117,23 +117,23 @@ func publishServices(t *testing.T) {
 			}
 		}
 	})
-	tellControllers(t)
+	fleet.tellControllers(t)
 	if err := configure("controller.export.enabled=true", "controller.consulAddress=http://consul.service.consul:8500",
 		"controller.tokenSecret.name=consul-services"); err != nil {
 		t.Fatal(err)
 	}
-	waitLeader(t, "")
+	fleet.waitLeader(t, "")
 }
 
-func createDeployment(t *testing.T, app workload.App) {
+func (s side) createDeployment(t *testing.T, app workload.App) {
 	t.Helper()
-	if _, err := fleet.kube.AppsV1().Deployments(app.Namespace).Create(bounded(t), app.Deployment(), metav1.CreateOptions{}); err != nil {
+	if _, err := s.kube.AppsV1().Deployments(app.Namespace).Create(bounded(t), app.Deployment(), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // createService makes a Service in front of the app that asks to be published.
-func createService(t *testing.T, app workload.App, name string, change func(*corev1.Service)) *corev1.Service {
+func (s side) createService(t *testing.T, app workload.App, name string, change func(*corev1.Service)) *corev1.Service {
 	t.Helper()
 	svc := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: app.Namespace, Name: name, Annotations: map[string]string{"fairway.dev/service-sync": "true"}},
@@ -145,7 +145,7 @@ func createService(t *testing.T, app workload.App, name string, change func(*cor
 	if change != nil {
 		change(svc)
 	}
-	made, err := fleet.kube.CoreV1().Services(app.Namespace).Create(bounded(t), svc, metav1.CreateOptions{})
+	made, err := s.kube.CoreV1().Services(app.Namespace).Create(bounded(t), svc, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func createService(t *testing.T, app workload.App, name string, change func(*cor
 }
 
 // createSlice gives a Service an EndpointSlice with two endpoints that are no pods.
-func createSlice(t *testing.T, svc *corev1.Service, suffix string) {
+func (s side) createSlice(t *testing.T, svc *corev1.Service, suffix string) {
 	t.Helper()
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
@@ -166,7 +166,7 @@ func createSlice(t *testing.T, svc *corev1.Service, suffix string) {
 	for n := range 2 {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("203.0.113.%d", int(suffix[0]-'a')*10+n+1)}})
 	}
-	if _, err := fleet.kube.DiscoveryV1().EndpointSlices(svc.Namespace).Create(bounded(t), slice, metav1.CreateOptions{}); err != nil {
+	if _, err := s.kube.DiscoveryV1().EndpointSlices(svc.Namespace).Create(bounded(t), slice, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -197,12 +197,6 @@ func waitPassing(t *testing.T, name string, n int) {
 		return err == nil && len(passing) == n && len(list) == n, fmt.Sprintf("%d of %d", len(passing), len(list)), err
 	})
 	t.Logf("%s has %d passing instances after %s", name, n, time.Since(start).Round(time.Millisecond))
-}
-
-// waitExportAtRest waits until a controller of the fleet has nothing to write.
-func waitExportAtRest(t *testing.T, pod *corev1.Pod) {
-	t.Helper()
-	fleet.waitExportAtRest(t, pod)
 }
 
 // waitServiceEvent waits for an Event on the app's Service.

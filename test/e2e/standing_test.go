@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,15 +28,26 @@ type standing struct {
 type standings map[string]standing
 
 func stand(ctx context.Context, name string) (standings, error) {
-	list, _, err := fleet.consul[0].Health().Service(name, "", false, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	var list []*api.ServiceEntry
+	var err error
+	for _, server := range fleet.consul { // one may be away
+		q := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
+		if list, _, err = server.Health().Service(name, "", false, q); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	all := standings{}
 	for _, e := range list {
+		address := e.Service.Address
+		if address == "" {
+			address = e.Node.Address
+		}
 		s := standing{
 			Cluster: e.Service.Meta[service.MetaCluster], Service: e.Service.Meta[service.MetaService],
-			Address: e.Service.Address, Health: e.Checks.AggregatedStatus(),
+			Address: address, Health: e.Checks.AggregatedStatus(),
 			Made: e.Service.CreateIndex, Written: e.Service.ModifyIndex,
 		}
 		for _, check := range e.Checks {
@@ -63,6 +75,26 @@ func (s standings) but(filter func(standing) bool) standings {
 	rest := maps.Clone(s)
 	maps.DeleteFunc(rest, func(_ string, one standing) bool { return filter(one) })
 	return rest
+}
+
+// addresses are those that clients are given, in order, of all but those that the
+// filter names.
+func (s standings) addresses(filter func(standing) bool) (passing []string) {
+	for _, one := range s.but(filter) {
+		if one.Health == api.HealthPassing {
+			passing = append(passing, one.Address)
+		}
+	}
+	slices.Sort(passing)
+	return passing
+}
+
+// serving waits until a service has so many entries, and all of them pass.
+func serving(t *testing.T, name string, n int) standings {
+	t.Helper()
+	return waitStandings(t, name, fmt.Sprintf("%s has %d passing instances", name, n), func(now standings) bool {
+		return len(now) == n && len(now.addresses(func(standing) bool { return false })) == n
+	})
 }
 
 // untouched fails if one of those that stood before stands differently now. Others

@@ -24,9 +24,9 @@ import (
 // test passes by waiting for it.
 const within = 90 * time.Second
 
-// bounded is a context for one wait.
+// bounded is a context for one wait, in a cleanup too.
 func bounded(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -128,7 +128,12 @@ func roll(t *testing.T, app workload.App, revision string) {
 
 func patchDeployment(t *testing.T, app workload.App, patch string) {
 	t.Helper()
-	_, err := fleet.kube.AppsV1().Deployments(app.Namespace).Patch(bounded(t), app.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	fleet.patchDeployment(t, app, patch)
+}
+
+func (s side) patchDeployment(t *testing.T, app workload.App, patch string) {
+	t.Helper()
+	_, err := s.kube.AppsV1().Deployments(app.Namespace).Patch(bounded(t), app.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 	if err != nil {
 		t.Fatalf("patch deployment %s: %v", app.Name, err)
 	}
@@ -154,8 +159,13 @@ func annotate(t *testing.T, pod timeline.Pod, annotations map[string]string) {
 // waitRolledOut waits until the Deployment controller calls the update done.
 func waitRolledOut(t *testing.T, app workload.App) {
 	t.Helper()
+	fleet.waitRolledOut(t, app)
+}
+
+func (s side) waitRolledOut(t *testing.T, app workload.App) {
+	t.Helper()
 	until(t, "deployment "+app.Name+" is rolled out", func(ctx context.Context) (bool, string, error) {
-		d, err := fleet.kube.AppsV1().Deployments(app.Namespace).Get(ctx, app.Name, metav1.GetOptions{})
+		d, err := s.kube.AppsV1().Deployments(app.Namespace).Get(ctx, app.Name, metav1.GetOptions{})
 		if err != nil {
 			return false, "", err
 		}

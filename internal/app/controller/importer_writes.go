@@ -170,7 +170,7 @@ func (w *writing) tellImport(ctx context.Context, status consulimport.Status) {
 var errNotNeeded = errors.New("it is so already")
 
 // attempt makes a write unless it has just failed, and notes how it ended in f.
-func (w *writing) attempt(ctx context.Context, to target, f failure, verb string, do func(context.Context) error) (done bool) {
+func (w *writing) attempt(ctx context.Context, to target, f unwritten, verb string, do func(context.Context) error) (done bool) {
 	before, failedBefore := w.backlog[to]
 	if failedBefore = failedBefore && reflect.DeepEqual(before.want, f.want); failedBefore && time.Now().Before(before.until) {
 		w.fail(to, before)

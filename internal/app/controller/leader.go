@@ -19,13 +19,15 @@ const leaseName = "fairway-controller"
 // A leader that dies is followed by another within 5 seconds: the others look at the
 // Lease every retryEvery, to which client-go adds up to 1.2 times as much, so they
 // see its last renewal up to 0.88 s late, and that it has run out as late again. One
-// that cannot renew stops to lead before another can begin. That is much shorter than
-// what is usual, for it is cheap here to lose the lead while the API server hangs: the
-// loops stay warm, and nothing is written because the leader is another. It costs the
-// API server 2.5 writes of one small object a second.
+// that cannot renew stops to lead 1.6 s after it last could, and no other begins before
+// 2 s have passed: a second is lost because client-go compares renewals by the second.
+//
+// That is much shorter than what is usual, for it is cheap here to lose the lead while
+// the API server hangs: the loops stay warm, and nothing is written because the leader
+// is another. It costs the API server 2.5 writes of one small object a second.
 const (
 	leadFor     = 3 * time.Second // whole seconds: so the API has it
-	renewWithin = 2 * time.Second
+	renewWithin = 1200 * time.Millisecond
 	retryEvery  = 400 * time.Millisecond
 )
 

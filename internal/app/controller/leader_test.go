@@ -1,0 +1,139 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+// I2: when the leader is gone from one moment to the next, another leads within 5 s,
+// and never do both, although the first may only be cut off from the API server.
+func TestI2AnotherLeadsWithin5Seconds(t *testing.T) {
+	for range 50 { // client-go looks at the Lease at random times
+		synctest.Test(t, func(t *testing.T) {
+			api := new(leaseServer)
+			a := newCandidate(t, api, "a")
+			a.await(t, a)
+			b := newCandidate(t, api, "b")
+			time.Sleep(7 * retryEvery) // b has seen it renew
+			if b.leadership.leads() {
+				t.Fatal("both lead")
+			}
+			a.cutOff.Store(true)
+			if took := b.await(t, a); took > 5*time.Second {
+				t.Errorf("another leads after %s", took)
+			}
+			a.cutOff.Store(false)
+			time.Sleep(2 * leadFor)
+			if a.leadership.leads() || !b.leadership.leads() {
+				t.Errorf("the first leads: %t, the other: %t", a.leadership.leads(), b.leadership.leads())
+			}
+		})
+	}
+}
+
+// I2: a leader that is told to end gives the lead up, and another takes it at once.
+func TestI2ALeaderThatEndsGivesTheLeadUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := new(leaseServer)
+		a := newCandidate(t, api, "a")
+		a.await(t, a)
+		b := newCandidate(t, api, "b")
+		time.Sleep(leadFor)
+		a.end()
+		if took := b.await(t, a); took > 3*retryEvery {
+			t.Errorf("another leads after %s", took)
+		}
+	})
+}
+
+// leaseServer is an API server with one Lease. It refuses an update of one that has
+// changed since, which client-go's fake does not.
+type leaseServer struct {
+	mu      sync.Mutex
+	lease   *coordinationv1.Lease
+	version int
+}
+
+func (s *leaseServer) answer(action clienttesting.Action) (*coordinationv1.Lease, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resource := action.GetResource().GroupResource()
+	write, ok := action.(clienttesting.UpdateAction) // or a create
+	if s.lease == nil && action.GetVerb() != "create" {
+		return nil, apierrors.NewNotFound(resource, leaseName)
+	}
+	if ok {
+		lease := write.GetObject().(*coordinationv1.Lease).DeepCopy()
+		if s.lease != nil && lease.ResourceVersion != s.lease.ResourceVersion {
+			return nil, apierrors.NewConflict(resource, leaseName, errors.New("it has changed"))
+		}
+		s.version++
+		lease.ResourceVersion = fmt.Sprint(s.version)
+		s.lease = lease
+	}
+	return s.lease.DeepCopy(), nil
+}
+
+// candidate is a replica in the election.
+type candidate struct {
+	*leadership
+	cutOff *atomic.Bool // from the API server
+	end    func()
+}
+
+func newCandidate(t *testing.T, api *leaseServer, name string) *candidate {
+	t.Helper()
+	c := &candidate{cutOff: new(atomic.Bool)}
+	own := fake.NewClientset()
+	own.PrependReactor("*", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if c.cutOff.Load() {
+			return true, nil, errors.New("cut off")
+		}
+		lease, err := api.answer(action)
+		return true, lease, err
+	})
+	opts := Default()
+	opts.PodName, opts.PodNamespace = name, "fairway-system"
+	leader, err := newLeadership(opts, own, slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.leadership = leader
+	ctx, end := context.WithCancel(context.Background())
+	c.end = end
+	t.Cleanup(end)
+	go leader.run(ctx)
+	return c
+}
+
+// await waits until the candidate leads, and says how long that took. Meanwhile other
+// must not lead at the same time.
+func (c *candidate) await(t *testing.T, other *candidate) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !c.leads() {
+		if <-tick.C; time.Since(start) > time.Minute {
+			t.Fatal("nobody leads")
+		}
+	}
+	if c != other && other.leads() {
+		t.Error("both lead")
+	}
+	return time.Since(start)
+}
