@@ -37,13 +37,8 @@ type agentRow struct {
 	Floor            quantiles `json:"floor_ms"`
 	ColdStart        float64   `json:"cold_start_ms"` // the middle one of
 	ColdStarts       []float64 `json:"cold_starts_ms"`
-	RestSeconds      float64   `json:"rest_seconds"`
-	RestCPUPercent   float64   `json:"rest_cpu_percent"` // of one core
-	RSSMiB           float64   `json:"rss_mib"`
-	PeakRSSMiB       float64   `json:"peak_rss_mib"`
-	RestWrites       int       `json:"rest_writes"`
-	RestLog          logged    `json:"rest_log"`
-	Load             string    `json:"load_average"`
+	atRest
+	Load string `json:"load_average"`
 }
 
 // pair is what is measured when pods come and go.
