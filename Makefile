@@ -98,6 +98,10 @@ bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
 bench-agent: ## Measure what an agent does and costs; ends with one line of JSON (ARGS="--pods 110 --registry agent")
 	$(GO) run ./test/bench agent $(ARGS)
 
+.PHONY: bench-services
+bench-services: ## Measure what the controller does and costs with up to 5,000 Services; ends with one line of JSON (ARGS="--services 1000")
+	$(GO) run ./test/bench services $(ARGS)
+
 .PHONY: rollout
 rollout: ## Replace pods under 200,000 requests, with a confirmed drain and without; ends with one line of JSON (ARGS)
 	$(GO) run ./test/bench rollout $(ARGS)
@@ -147,4 +151,4 @@ lab-logs lab-kubectl lab-exec lab-fault:
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+		/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -156,11 +157,8 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 	}
 	table := agentTable(result.Results)
 	fmt.Fprintln(os.Stderr, table)
-	for _, missed := range result.Missed {
-		fmt.Fprintln(os.Stderr, "missed:", missed)
-	}
 	if o.page != "" {
-		return result, replaceTable(o.page, "bench-agent", table)
+		err = replaceTable(o.page, "bench-agent", table)
 	}
-	return result, nil
+	return result, errors.Join(err, kept(result.Missed))
 }
