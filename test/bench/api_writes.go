@@ -14,7 +14,7 @@ var written = []string{"services", "endpointslices", "events", "consulimports"}
 
 // apiWrites is how many requests to write them the API server has had so far.
 func (b *servicesBench) apiWrites(ctx context.Context) (int, error) {
-	metrics, err := b.kube.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	metrics, err := b.kube.CoreV1().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").DoRaw(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read the API server's metrics: %w", err)
 	}

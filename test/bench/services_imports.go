@@ -42,10 +42,11 @@ func makeImports(ctx context.Context, lab *cluster.Cluster) error {
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "ConsulImport"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: importsNamespace, Name: "bench"},
 	}
+	server := lab.ConsulServers()[0]
 	for i := range importedServices {
 		asked.Spec.Source.Names = append(asked.Spec.Source.Names, importedName(i))
 		for machine := range instancesPerService {
-			if err := registerInstance(ctx, lab.ConsulServers()[0], i, machine, api.HealthPassing); err != nil {
+			if err := registerInstance(ctx, server, i, machine, api.HealthPassing); err != nil {
 				return fmt.Errorf("register what is imported: %w", err)
 			}
 		}
