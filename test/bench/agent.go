@@ -109,17 +109,6 @@ from the kubelet's pods API as well; the rolling update replaces five at a time.
 	return cmd
 }
 
-// restFor is how long a row with that many pods is watched at rest.
-func (o agentFlags) restFor(pods int) time.Duration {
-	switch {
-	case o.rest > 0:
-		return o.rest
-	case pods == promisedPods:
-		return 5 * time.Minute
-	}
-	return time.Minute
-}
-
 func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, error) {
 	b, err := newAgentBench(ctx, lab)
 	if err != nil {
@@ -131,10 +120,7 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 		}
 	}()
 	result := agentResult{Bench: "agent", Missed: []string{}}
-	idle := o.restFor(slices.Max(o.pods))
-	if slices.Contains(o.pods, promisedPods) {
-		idle = o.restFor(promisedPods)
-	}
+	idle := restFor(o.rest, slices.Contains(o.pods, promisedPods))
 	fmt.Fprintf(os.Stderr, "Consul by itself, for %s\n", idle)
 	if result.Alone, err = watchLog(ctx, lab, idle); err != nil {
 		return nil, err
@@ -145,7 +131,7 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 				if containers && pods > mostContainers {
 					continue
 				}
-				row, err := b.measure(ctx, rowSpec{registry: registry, pods: pods, containers: containers, rest: o.restFor(pods)}, result.Alone)
+				row, err := b.measure(ctx, rowSpec{registry: registry, pods: pods, containers: containers, rest: restFor(o.rest, pods == promisedPods)}, result.Alone)
 				if err != nil {
 					return result, fmt.Errorf("registry %s, %d pods: %w", registry, pods, err)
 				}

@@ -149,24 +149,13 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 // startCold times the start of the agent with Consul empty, several times. The
 // last process runs on.
 func (b *agentBench) startCold(ctx context.Context, s rowSpec, fleet fleet, row *agentRow) (*process, error) {
-	var process *process
-	for range coldStarts {
-		if process != nil {
-			if err := process.stop(); err != nil {
-				return nil, err
-			}
-		}
-		var (
-			took time.Duration
-			err  error
-		)
-		if process, took, err = b.coldStart(ctx, s, fleet); err != nil {
-			return nil, err
-		}
+	p, err := again(coldStarts, func() (*process, error) {
+		p, took, err := b.coldStart(ctx, s, fleet)
 		row.ColdStarts = append(row.ColdStarts, milliseconds(took))
-	}
+		return p, err
+	})
 	row.ColdStart = middle(row.ColdStarts)
-	return process, nil
+	return p, err
 }
 
 func (b *agentBench) coldStart(ctx context.Context, s rowSpec, fleet fleet) (*process, time.Duration, error) {

@@ -63,6 +63,22 @@ func start(host *cluster.Host, program string, args []string, env ...string) (*p
 	return p, nil
 }
 
+// again starts a process several times, each when the one before has stopped. The
+// last runs on.
+func again(times int, start func() (*process, error)) (p *process, err error) {
+	for range times {
+		if p != nil {
+			if err := p.stop(); err != nil {
+				return nil, err
+			}
+		}
+		if p, err = start(); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
 // stop asks the process to stop and waits until it has. Its log is kept only if
 // that is an error.
 func (p *process) stop() error {

@@ -21,6 +21,18 @@ type atRest struct {
 	RestLog        logged  `json:"rest_log"`
 }
 
+// restFor is how long a row is watched at rest: as long as was asked for, else a
+// minute, or five if promises are made of it.
+func restFor(asked time.Duration, promised bool) time.Duration {
+	switch {
+	case asked > 0:
+		return asked
+	case promised:
+		return 5 * time.Minute
+	}
+	return time.Minute
+}
+
 // settleFor is how long after the last change a process may still compare what
 // the servers hold, and restart the dead-man of what it has registered.
 const settleFor = 10 * time.Second

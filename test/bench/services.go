@@ -92,17 +92,6 @@ cores, kube-controller-manager and kube-proxy, is stopped.`, endpointsPerService
 	return cmd
 }
 
-// restFor is how long a row with that many Services is watched at rest.
-func (o servicesFlags) restFor(services int) time.Duration {
-	switch {
-	case o.rest > 0:
-		return o.rest
-	case services == promisedServices:
-		return 5 * time.Minute
-	}
-	return time.Minute
-}
-
 func benchServices(ctx context.Context, lab *cluster.Cluster, o servicesFlags) (any, error) {
 	b, err := newServicesBench(ctx, lab)
 	if err != nil {
@@ -110,14 +99,14 @@ func benchServices(ctx context.Context, lab *cluster.Cluster, o servicesFlags) (
 	}
 	defer os.RemoveAll(b.folder)
 	r := servicesResult{Bench: "services", Missed: []string{}}
-	alone := o.restFor(0)
+	alone := restFor(o.rest, false)
 	fmt.Fprintln(os.Stderr, "Consul by itself, for", alone)
 	if r.Alone, err = watchLog(ctx, lab, alone); err != nil {
 		return nil, err
 	}
 	slices.Sort(o.services) // Services are only added
 	for _, n := range o.services {
-		row, err := b.measure(ctx, n, o.restFor(n), r.Alone)
+		row, err := b.measure(ctx, n, restFor(o.rest, n == promisedServices), r.Alone)
 		if err != nil {
 			return r, fmt.Errorf("%d Services: %w", n, err)
 		}

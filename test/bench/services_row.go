@@ -129,7 +129,7 @@ func (b *servicesBench) startController() (*process, error) {
 }
 
 // measure measures one row. alone is what Consul writes by itself.
-func (b *servicesBench) measure(ctx context.Context, n int, restFor time.Duration, alone logged) (row servicesRow, err error) {
+func (b *servicesBench) measure(ctx context.Context, n int, d time.Duration, alone logged) (row servicesRow, err error) {
 	row = servicesRow{Services: n, EndpointsPerService: endpointsPerService, Imported: importedServices, Load: loadAverage()}
 	say := func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%d Services: %s\n", n, fmt.Sprintf(format, args...))
@@ -159,7 +159,7 @@ func (b *servicesBench) measure(ctx context.Context, n int, restFor time.Duratio
 		return row, err
 	}
 	row.Dropped = dropped + droppedImports
-	say("import of a change %s ms; at rest for %s", row.ImportChange, restFor)
+	say("import of a change %s ms; at rest for %s", row.ImportChange, d)
 	if err := settle(ctx, b.servers); err != nil {
 		return row, err
 	}
@@ -167,7 +167,7 @@ func (b *servicesBench) measure(ctx context.Context, n int, restFor time.Duratio
 	if err != nil {
 		return row, err
 	}
-	if row.atRest, err = rest(ctx, b.lab, process, restFor, alone); err != nil {
+	if row.atRest, err = rest(ctx, b.lab, process, d, alone); err != nil {
 		return row, err
 	}
 	after, err := b.apiWrites(ctx)
@@ -178,27 +178,14 @@ func (b *servicesBench) measure(ctx context.Context, n int, restFor time.Duratio
 // startCold times the start of the controller with Consul empty, several times.
 // The last process runs on.
 func (b *servicesBench) startCold(ctx context.Context, row *servicesRow) (*process, error) {
-	var (
-		process *process
-		syncs   []float64
-	)
-	for range coldStarts {
-		if process != nil {
-			if err := process.stop(); err != nil {
-				return nil, err
-			}
-		}
-		var (
-			cold, writing time.Duration
-			err           error
-		)
-		if process, cold, writing, err = b.coldStart(ctx); err != nil {
-			return nil, err
-		}
+	var syncs []float64
+	p, err := again(coldStarts, func() (*process, error) {
+		p, cold, writing, err := b.coldStart(ctx)
 		row.ColdSyncs, syncs = append(row.ColdSyncs, milliseconds(cold)), append(syncs, milliseconds(writing))
-	}
+		return p, err
+	})
 	row.ColdSync, row.Sync = middle(row.ColdSyncs), middle(syncs)
-	return process, nil
+	return p, err
 }
 
 func (b *servicesBench) coldStart(ctx context.Context) (p *process, cold, writing time.Duration, err error) {
