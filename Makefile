@@ -15,11 +15,11 @@ export GOWORK := off
 GO ?= go
 LAB := $(GO) run ./lab
 
-# The tests of packages that need a lab run last. The catalog's, where Fairway
-# writes to the Consul servers, have a lab of their own beside that of the others:
-# both mostly wait. LAB names the one that test/e2e makes.
+# The tests of packages that need a lab run last. Some of test/e2e have a lab of their
+# own beside that of the others: both mostly wait, and both take as long. LAB names the
+# one that test/e2e makes.
 LAB_TEST := $(GO) test -count 1 -timeout 30m -v
-CATALOG_TESTS := ^(TestCatalogMode|TestServicesInConsul|TestImport|TestI2ExportOutlivesItsLeader|TestI5TwoClustersOneConsul)$$
+SECOND_LAB := ^(TestCatalogMode|TestI2FaultMatrix|TestServicesInConsul|TestImport|TestI2ExportOutlivesItsLeader|TestI5TwoClustersOneConsul)$$
 
 # What a lab target works on: make lab-up NAME=two NODES=3 KUBERNETES=1.36
 # ARGS are passed on by targets that say so.
@@ -84,10 +84,10 @@ test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
 	export KUBERNETES=$(KUBERNETES); \
 	$(LAB_TEST) ./lab/cluster/...; \
 	said=$$(mktemp); trap 'rm -f $$said' EXIT; \
-	LAB=e2ecatalog $(LAB_TEST) -run '$(CATALOG_TESTS)' ./test/e2e >$$said 2>&1 & catalog=$$!; \
+	LAB=e2e2 $(LAB_TEST) -run '$(SECOND_LAB)' ./test/e2e >$$said 2>&1 & second=$$!; \
 	result=0; \
-	$(LAB_TEST) -p 1 -skip '$(CATALOG_TESTS)' ./test/... || result=$$?; \
-	wait $$catalog || result=$$?; cat $$said; \
+	$(LAB_TEST) -p 1 -skip '$(SECOND_LAB)' ./test/... || result=$$?; \
+	wait $$second || result=$$?; cat $$said; \
 	exit $$result
 
 .PHONY: bench-gate
@@ -97,6 +97,10 @@ bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
 .PHONY: bench-agent
 bench-agent: ## Measure what an agent does and costs; ends with one line of JSON (ARGS="--pods 110 --registry agent")
 	$(GO) run ./test/bench agent $(ARGS)
+
+.PHONY: bench-services
+bench-services: ## Measure what the controller does and costs with up to 5,000 Services; ends with one line of JSON (ARGS="--services 1000")
+	$(GO) run ./test/bench services $(ARGS)
 
 .PHONY: rollout
 rollout: ## Replace pods under 200,000 requests, with a confirmed drain and without; ends with one line of JSON (ARGS)
@@ -147,4 +151,4 @@ lab-logs lab-kubectl lab-exec lab-fault:
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+		/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,13 +38,8 @@ type agentRow struct {
 	Floor            quantiles `json:"floor_ms"`
 	ColdStart        float64   `json:"cold_start_ms"` // the middle one of
 	ColdStarts       []float64 `json:"cold_starts_ms"`
-	RestSeconds      float64   `json:"rest_seconds"`
-	RestCPUPercent   float64   `json:"rest_cpu_percent"` // of one core
-	RSSMiB           float64   `json:"rss_mib"`
-	PeakRSSMiB       float64   `json:"peak_rss_mib"`
-	RestWrites       int       `json:"rest_writes"`
-	RestLog          logged    `json:"rest_log"`
-	Load             string    `json:"load_average"`
+	atRest
+	Load string `json:"load_average"`
 }
 
 // pair is what is measured when pods come and go.
@@ -113,17 +109,6 @@ from the kubelet's pods API as well; the rolling update replaces five at a time.
 	return cmd
 }
 
-// restFor is how long a row with that many pods is watched at rest.
-func (o agentFlags) restFor(pods int) time.Duration {
-	switch {
-	case o.rest > 0:
-		return o.rest
-	case pods == promisedPods:
-		return 5 * time.Minute
-	}
-	return time.Minute
-}
-
 func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, error) {
 	b, err := newAgentBench(ctx, lab)
 	if err != nil {
@@ -135,10 +120,7 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 		}
 	}()
 	result := agentResult{Bench: "agent", Missed: []string{}}
-	idle := o.restFor(slices.Max(o.pods))
-	if slices.Contains(o.pods, promisedPods) {
-		idle = o.restFor(promisedPods)
-	}
+	idle := restFor(o.rest, slices.Contains(o.pods, promisedPods))
 	fmt.Fprintf(os.Stderr, "Consul by itself, for %s\n", idle)
 	if result.Alone, err = watchLog(ctx, lab, idle); err != nil {
 		return nil, err
@@ -149,7 +131,7 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 				if containers && pods > mostContainers {
 					continue
 				}
-				row, err := b.measure(ctx, rowSpec{registry: registry, pods: pods, containers: containers, rest: o.restFor(pods)}, result.Alone)
+				row, err := b.measure(ctx, rowSpec{registry: registry, pods: pods, containers: containers, rest: restFor(o.rest, pods == promisedPods)}, result.Alone)
 				if err != nil {
 					return result, fmt.Errorf("registry %s, %d pods: %w", registry, pods, err)
 				}
@@ -161,11 +143,8 @@ func benchAgent(ctx context.Context, lab *cluster.Cluster, o agentFlags) (any, e
 	}
 	table := agentTable(result.Results)
 	fmt.Fprintln(os.Stderr, table)
-	for _, missed := range result.Missed {
-		fmt.Fprintln(os.Stderr, "missed:", missed)
-	}
 	if o.page != "" {
-		return result, replaceTable(o.page, "bench-agent", table)
+		err = replaceTable(o.page, "bench-agent", table)
 	}
-	return result, nil
+	return result, errors.Join(err, kept(result.Missed))
 }

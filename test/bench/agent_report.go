@@ -11,11 +11,7 @@ func (r agentRow) missed() []string {
 	if r.Pods != promisedPods {
 		return nil
 	}
-	var missed []string
-	for _, promise := range []struct {
-		what      string
-		got, most float64
-	}{
+	return missed(fmt.Sprintf("%s, %d pods", r.Registry, r.Pods), []promise{
 		{"ready to passing, p50, ms", r.ReadyToPassing.P50, 25},
 		{"ready to passing, p99, ms", r.ReadyToPassing.P99, 150},
 		{"terminating to out, p50, ms", r.TerminatingToOut.P50, 25},
@@ -24,13 +20,7 @@ func (r agentRow) missed() []string {
 		{"CPU at rest, % of a core", r.RestCPUPercent, 0.2},
 		{"memory, MiB", r.RSSMiB, 40},
 		{"writes at rest", float64(r.RestWrites), 0},
-	} {
-		if promise.got > promise.most {
-			missed = append(missed, fmt.Sprintf("%s, %d pods: %s is %.4g, should be %.4g or less",
-				r.Registry, r.Pods, promise.what, promise.got, promise.most))
-		}
-	}
-	return missed
+	})
 }
 
 // agentTable is the rows in Markdown.

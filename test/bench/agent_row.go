@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 	"k8s.io/client-go/kubernetes"
 
 	"fairway.dev/fairway/internal/app/agent"
-	"fairway.dev/fairway/internal/image/gobuild"
 	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/images"
 	"fairway.dev/fairway/lab/timeline"
@@ -61,28 +58,11 @@ func newAgentBench(ctx context.Context, lab *cluster.Cluster) (*agentBench, erro
 		return nil, err
 	}
 	b := &agentBench{lab: lab, kube: kube, node: lab.Nodes()[0], servers: lab.ConsulServers()}
-	if b.program, err = buildAgent(ctx); err != nil {
+	if b.program, err = build(ctx, "fairway-agent"); err != nil {
 		return nil, err
 	}
 	b.tokens, err = writeTokens(lab)
 	return b, err
-}
-
-// buildAgent builds the agent as a release does.
-func buildAgent(ctx context.Context) (string, error) {
-	checkout, err := gobuild.FindCheckout(ctx)
-	if err != nil {
-		return "", err
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	build := gobuild.Build{
-		Name: "the agent", Dir: checkout.Root, Packages: []string{"./cmd/fairway-agent"},
-		Out: filepath.Join(cache, "fairway-lab", "bench"), Log: os.Stderr,
-	}
-	return filepath.Join(build.Out, "fairway-agent"), build.Run(ctx)
 }
 
 // rowSpec says what a row is about.
@@ -148,7 +128,7 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 		return row, err
 	}
 	defer func() { err = errors.Join(err, process.stop(), b.emptyConsul(context.WithoutCancel(ctx), fleet)) }()
-	if err := b.settle(ctx); err != nil {
+	if err := settle(ctx, b.servers); err != nil {
 		return row, err
 	}
 	say("cold starts %v ms; %d rolling updates", row.ColdStarts, rounds)
@@ -162,34 +142,23 @@ func (b *agentBench) measure(ctx context.Context, s rowSpec, alone logged) (row 
 		return row, err
 	}
 	say("ready to passing %s ms, terminating to out %s ms; at rest for %s", row.Burst.ReadyToPassing, row.Burst.TerminatingToOut, s.rest)
-	err = b.rest(ctx, s, process, &row, alone)
+	row.atRest, err = rest(ctx, b.lab, process, s.rest, alone)
 	return row, err
 }
 
 // startCold times the start of the agent with Consul empty, several times. The
 // last process runs on.
-func (b *agentBench) startCold(ctx context.Context, s rowSpec, fleet fleet, row *agentRow) (*agentProcess, error) {
-	var process *agentProcess
-	for range coldStarts {
-		if process != nil {
-			if err := process.stop(); err != nil {
-				return nil, err
-			}
-		}
-		var (
-			took time.Duration
-			err  error
-		)
-		if process, took, err = b.coldStart(ctx, s, fleet); err != nil {
-			return nil, err
-		}
+func (b *agentBench) startCold(ctx context.Context, s rowSpec, fleet fleet, row *agentRow) (*process, error) {
+	p, err := again(coldStarts, func() (*process, error) {
+		p, took, err := b.coldStart(ctx, s, fleet)
 		row.ColdStarts = append(row.ColdStarts, milliseconds(took))
-	}
-	row.ColdStart = slices.Sorted(slices.Values(row.ColdStarts))[coldStarts/2]
-	return process, nil
+		return p, err
+	})
+	row.ColdStart = middle(row.ColdStarts)
+	return p, err
 }
 
-func (b *agentBench) coldStart(ctx context.Context, s rowSpec, fleet fleet) (*agentProcess, time.Duration, error) {
+func (b *agentBench) coldStart(ctx context.Context, s rowSpec, fleet fleet) (*process, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if err := b.emptyConsul(ctx, fleet); err != nil {
@@ -246,53 +215,6 @@ func (b *agentBench) rounds(ctx context.Context, fleet fleet, n int, do func(con
 		TerminatingToOut: between(pods, timeline.Terminating, timeline.Out),
 		Dropped:          lost(pods),
 	}, nil
-}
-
-// settleFor is how long after the last change the agent may still compare what
-// the servers hold, and restart the dead-man of what it has registered.
-const settleFor = 10 * time.Second
-
-// settle returns when no check has changed at the leading server for settleFor.
-func (b *agentBench) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	server, err := timeline.Leader(ctx, b.servers)
-	if err != nil {
-		return err
-	}
-	for index, last := uint64(0), uint64(1); index != last; {
-		last = index
-		_, meta, err := server.Health().State(api.HealthAny, (&api.QueryOptions{WaitIndex: index, WaitTime: settleFor}).WithContext(ctx))
-		if err != nil {
-			return fmt.Errorf("wait until Consul is at rest: %w", err)
-		}
-		index = meta.LastIndex
-	}
-	return nil
-}
-
-// rest watches the process while nothing happens.
-func (b *agentBench) rest(ctx context.Context, s rowSpec, process *agentProcess, row *agentRow, alone logged) error {
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
-	before, err := process.usage()
-	if err != nil {
-		return err
-	}
-	if row.RestLog, err = watchLog(ctx, b.lab, s.rest); err != nil {
-		return err
-	}
-	after, err := process.usage()
-	if err != nil {
-		return err
-	}
-	elapsed := after.at.Sub(before.at)
-	row.RestSeconds = elapsed.Round(time.Second).Seconds()
-	row.RestCPUPercent = round2(100 * (after.cpu - before.cpu).Seconds() / elapsed.Seconds())
-	row.RSSMiB, row.PeakRSSMiB = after.rss, after.peak
-	row.RestWrites = row.RestLog.beyond(alone)
-	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -41,7 +41,7 @@ func TestLogged(t *testing.T) {
 func TestMissed(t *testing.T) {
 	kept := agentRow{
 		Registry: "agent", Pods: promisedPods, ReadyToPassing: quantiles{P50: 25, P99: 150}, TerminatingToOut: quantiles{P50: 25},
-		ColdStart: 500, RestCPUPercent: 0.2, RSSMiB: 40,
+		ColdStart: 500, atRest: atRest{RestCPUPercent: 0.2, RSSMiB: 40},
 	}
 	if missed := kept.missed(); len(missed) > 0 {
 		t.Errorf("at the bounds: missed %q", missed)

@@ -237,12 +237,12 @@ func (o *objects) remove(ctx context.Context) error {
 	return each(o.pods, func(pod *corev1.Pod) error { return o.vanish(ctx, pod) })
 }
 
-// each does something to all pods, several at a time.
-func each(pods []*corev1.Pod, do func(*corev1.Pod) error) error {
+// each does something to all of them, several at a time.
+func each[T any](all []T, do func(T) error) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
-	for _, pod := range pods {
-		group.Go(func() error { return do(pod) })
+	for _, one := range all {
+		group.Go(func() error { return do(one) })
 	}
 	return group.Wait()
 }

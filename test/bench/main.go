@@ -22,7 +22,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{Use: "bench", Short: "Measure Fairway in a lab", SilenceUsage: true}
-	root.AddCommand(gateCommand(), faultsCommand(), agentCommand(), rolloutCommand())
+	root.AddCommand(gateCommand(), faultsCommand(), agentCommand(), servicesCommand(), rolloutCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		os.Exit(1)
 	}

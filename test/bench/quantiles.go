@@ -50,6 +50,11 @@ func between(pods []timeline.Pod, from, to timeline.Stage) quantiles {
 	return summarize(took)
 }
 
+// middle is the middle one of an odd number of values.
+func middle(values []float64) float64 {
+	return slices.Sorted(slices.Values(values))[len(values)/2]
+}
+
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(100*time.Microsecond).Microseconds()) / 1000
 }
