@@ -85,6 +85,7 @@ func (a App) template(labels map[string]string) corev1.PodTemplateSpec {
 			ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromString("http")}},
 			PeriodSeconds:    1,
 			FailureThreshold: 1,
+			TimeoutSeconds:   5, // an app that says nothing for a second is a machine that is busy
 		},
 	}
 	if a.Unready {
