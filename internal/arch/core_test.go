@@ -24,6 +24,7 @@ var core = []string{
 	"internal/nodelease",
 	"internal/consulimport",
 	"internal/purge",
+	"internal/clusterlease",
 }
 
 // coreMayImport is what such a function needs. The list is meant to stay this

@@ -12,6 +12,7 @@ import (
 	"fairway.dev/fairway/internal/app/cli"
 	"fairway.dev/fairway/internal/app/controller"
 	"fairway.dev/fairway/internal/app/gatesidecar"
+	"fairway.dev/fairway/internal/app/reaper"
 )
 
 // commands are the command lines of all binaries, by folder of cmd.
@@ -21,6 +22,7 @@ func commands() map[string]*cobra.Command {
 		"fairway-agent":      agent.Command(),
 		"fairway-controller": controller.Command(),
 		"fairway-gate":       gatesidecar.Command(),
+		"fairway-reaper":     reaper.Command(),
 	}
 }
 

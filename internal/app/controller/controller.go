@@ -161,7 +161,7 @@ func (c *Controller) nodes(leader *leadership, board *board, metrics *metrics, s
 	source, events := nodes.New(c.kube), nodes.NewEvents(c.kube)
 	stop.Push(process.Step{Name: "events", Within: time.Second, Do: func(context.Context) error { events.Close(); return nil }})
 	undertaker := &undertaker{
-		source: source, leases: catalog.NewLeases(c.consul, c.opts.ClusterID), agents: newProber(c.opts.ClusterID, c.opts.AgentPort),
+		source: source, leases: catalog.NewLeases(c.consul, c.opts.ClusterID), agents: process.NewAgents(c.opts.AgentPort), cluster: c.opts.ClusterID,
 		events: events, leader: leader, leads: leader.begins(), report: board.loop("the virtual nodes have not been read from Consul yet"),
 		log: c.log.With("component", "nodes"), metrics: metrics, pulse: process.NewPulse("nodes", stuckAfter),
 		maxDead: c.opts.MaxDeadShare, forget: c.opts.ForgetNodesAfter,

@@ -1,19 +1,13 @@
 package controller
 
 import (
-	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-
-	"fairway.dev/fairway/internal/nodeview"
 )
 
 func TestOptions(t *testing.T) {
@@ -79,51 +73,6 @@ func TestExportOptions(t *testing.T) {
 	p := good.policy("east")
 	if p.Cluster != "east" || p.Name != "k8s-{name}-{namespace}" || !p.Selector.Matches(map[string]string{"tier": "back"}) || p.Selector.Empty() {
 		t.Errorf("policy %+v", p)
-	}
-}
-
-// Only the agent of that very node speaks for it; that it is not well is no
-// matter.
-func TestProber(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		cluster, node string
-		code          int
-		want          bool
-	}{
-		"the agent":            {"east", "n1", http.StatusOK, true},
-		"the agent, not well":  {"east", "n1", http.StatusServiceUnavailable, true},
-		"another node's":       {"east", "n2", http.StatusOK, false},
-		"another cluster's":    {"west", "n1", http.StatusOK, false},
-		"something else":       {"", "", http.StatusOK, false},
-		"what leads elsewhere": {"", "", http.StatusFound, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/healthz" {
-					t.Errorf("asked for %s", r.URL)
-				}
-				w.Header().Set(nodeview.HeaderCluster, tt.cluster)
-				w.Header().Set(nodeview.HeaderNode, tt.node)
-				w.Header().Set("Location", "/elsewhere")
-				w.WriteHeader(tt.code)
-			}))
-			defer server.Close()
-			_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
-			n, err := strconv.Atoi(port)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := newProber("east", n)
-			if got := p.answers(t.Context(), "n1", netip.MustParseAddr("127.0.0.1")); got != tt.want {
-				t.Errorf("answers: %v", got)
-			}
-			server.Close()
-			if p.answers(t.Context(), "n1", netip.MustParseAddr("127.0.0.1")) {
-				t.Error("answers although nobody is there")
-			}
-		})
 	}
 }
 

@@ -31,7 +31,7 @@ type leases interface {
 
 // agents are the nodes' agents, at their ports.
 type agents interface {
-	answers(ctx context.Context, node string, address netip.Addr) bool
+	Answer(ctx context.Context, cluster, node string, address netip.Addr) bool
 }
 
 // events tells people of a Node.

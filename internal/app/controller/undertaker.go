@@ -43,6 +43,7 @@ type undertaker struct {
 	metrics *metrics
 	pulse   *process.Pulse
 
+	cluster string // its id
 	maxDead float64
 	forget  time.Duration
 
@@ -158,7 +159,7 @@ func (u *undertaker) listen(ctx context.Context) {
 			defer cancel()
 			var w word
 			if d.Act.Doubtful() {
-				w.answers = u.agents.answers(ctx, node, lease.Address)
+				w.answers = u.agents.Answer(ctx, u.cluster, node, lease.Address)
 			}
 			w.lease, w.err = u.leases.Read(ctx, lease)
 			mu.Lock()

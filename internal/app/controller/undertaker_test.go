@@ -102,7 +102,7 @@ func (c *cluster) Confirm(_ context.Context, node string) (bool, error) {
 	return true, nil
 }
 
-func (c *cluster) answers(_ context.Context, node string, _ netip.Addr) bool {
+func (c *cluster) Answer(_ context.Context, _, node string, _ netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.agents[node]

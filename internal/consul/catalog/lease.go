@@ -46,6 +46,10 @@ type Lease struct {
 // Asked tells whether a question stands that the agent has not answered.
 func (l Lease) Asked() bool { return l.Status == service.Passing && l.Reason != "" }
 
+// Placeless tells whether the virtual node stands for no machine. It has a lease only
+// while somebody thinks that its cluster is dead.
+func (l Lease) Placeless() bool { return strings.Contains(l.Node, "/") }
+
 // with is the lease as a check holds it; nil is none.
 func (l Lease) with(check *api.HealthCheck) Lease {
 	l.Status, l.Reason, l.Index = "", "", 0
@@ -57,7 +61,7 @@ func (l Lease) with(check *api.HealthCheck) Lease {
 
 // check is the lease in Consul's words.
 func (l *Leases) check(lease Lease) api.HealthCheck {
-	check := identity{cluster: l.cluster, node: lease.Node, name: lease.ConsulNode}.lease()
+	check := identity{cluster: l.cluster, node: lease.Node, name: lease.ConsulNode, placeless: lease.Placeless()}.lease()
 	check.ModifyIndex = lease.Index
 	return check
 }
@@ -70,34 +74,50 @@ func NewLeases(client *consul.Client, cluster string) *Leases {
 // List returns the leases of all virtual nodes of the cluster. An error means
 // that they are not known, never that there are none (I1).
 func (l *Leases) List(ctx context.Context) ([]Lease, error) {
+	all, err := list(ctx, l.client, map[string]string{service.MetaCluster: l.cluster})
+	if err != nil {
+		return nil, fmt.Errorf("list leases of cluster %s: %w", l.cluster, err)
+	}
+	return slices.DeleteFunc(all[l.cluster], Lease.Placeless), nil
+}
+
+// ListAll returns, by cluster, the leases of all virtual nodes of all clusters, and
+// the virtual nodes that stand for no machine: those have a lease only while somebody
+// thinks that their cluster is dead. An error means that they are not known.
+func ListAll(ctx context.Context, client *consul.Client) (map[string][]Lease, error) {
+	all, err := list(ctx, client, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list leases of all clusters: %w", err)
+	}
+	return all, nil
+}
+
+// list returns the leases of virtual nodes with that meta, by cluster.
+func list(ctx context.Context, client *consul.Client, meta map[string]string) (map[string][]Lease, error) {
 	opts := func(filter string) *api.QueryOptions {
-		return (&api.QueryOptions{
-			RequireConsistent: true,
-			NodeMeta:          map[string]string{service.MetaCluster: l.cluster},
-			Filter:            filter,
-		}).WithContext(ctx)
+		return (&api.QueryOptions{RequireConsistent: true, NodeMeta: meta, Filter: filter}).WithContext(ctx)
 	}
-	checks, meta, err := l.client.Health().State(api.HealthAny, opts(leaseOnly))
-	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
-		return nil, fmt.Errorf("list leases of cluster %s: checks: %w", l.cluster, err)
+	checks, answer, err := client.Health().State(api.HealthAny, opts(leaseOnly))
+	if err := whole(answer, err, checks == nil || slices.Contains(checks, nil)); err != nil {
+		return nil, fmt.Errorf("checks: %w", err)
 	}
-	nodes, meta, err := l.client.Catalog().Nodes(opts(""))
-	if err := whole(meta, err, nodes == nil || slices.Contains(nodes, nil)); err != nil {
-		return nil, fmt.Errorf("list leases of cluster %s: nodes: %w", l.cluster, err)
+	nodes, answer, err := client.Catalog().Nodes(opts(fmt.Sprintf("%q in Meta", service.MetaCluster)))
+	if err := whole(answer, err, nodes == nil || slices.Contains(nodes, nil)); err != nil {
+		return nil, fmt.Errorf("nodes: %w", err)
 	}
 	byNode := make(map[string]*api.HealthCheck, len(checks))
 	for _, check := range checks {
 		byNode[check.Node] = check
 	}
-	var leases []Lease
+	leases := map[string][]Lease{}
 	for _, node := range nodes {
-		name := node.Meta[service.MetaNode]
-		if node.Node != NodeName(l.cluster, name) || strings.Contains(name, "/") {
-			continue // it has our mark, but not our name; or stands for no Kubernetes node
+		cluster, name := node.Meta[service.MetaCluster], node.Meta[service.MetaNode]
+		if node.Node != NodeName(cluster, name) {
+			continue // it has our mark, but not our name
 		}
 		address, _ := netip.ParseAddr(node.Address) // the zero address is nobody's
 		lease := Lease{Node: name, ConsulNode: node.Node, Address: address, NodeIndex: node.ModifyIndex}
-		leases = append(leases, lease.with(byNode[node.Node]))
+		leases[cluster] = append(leases[cluster], lease.with(byNode[node.Node]))
 	}
 	return leases, nil
 }
@@ -153,7 +173,7 @@ func (l *Leases) Expire(ctx context.Context, lease Lease, reason string) error {
 
 func (l *Leases) write(ctx context.Context, deed string, lease Lease, status service.Health, output string) error {
 	var err error = &consul.Error{Kind: consul.ErrNotFound}
-	if lease.Index != 0 {
+	if lease.Index != 0 || lease.Placeless() {
 		check := l.check(lease)
 		check.Status, check.Output = string(status), output
 		err = l.exchange(ctx, checkOp(api.CheckCAS, check))

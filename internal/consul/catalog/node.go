@@ -45,8 +45,8 @@ type identity struct {
 	node    string // the Kubernetes node
 	name    string // the virtual Consul node
 	address netip.Addr
-	// placeless nodes stand for no machine. Nothing tells whether one lives, so they
-	// have no lease.
+	// placeless nodes stand for no machine, and live as long as their cluster does. So
+	// they have no lease, unless somebody thinks that the cluster is dead.
 	placeless bool
 }
 
@@ -70,11 +70,15 @@ func (id identity) definition() api.Node {
 }
 
 func (id identity) lease() api.HealthCheck {
+	notes := fmt.Sprintf("Critical if node %s of cluster %s and its Fairway agent are gone.", id.node, id.cluster)
+	if id.placeless {
+		notes = fmt.Sprintf("Critical if all of cluster %s is gone.", id.cluster)
+	}
 	return api.HealthCheck{
 		Node:    id.name,
 		CheckID: LeaseCheck,
 		Name:    "Fairway lease",
-		Notes:   fmt.Sprintf("Critical if node %s of cluster %s and its Fairway agent are gone.", id.node, id.cluster),
+		Notes:   notes,
 		Status:  api.HealthPassing,
 	}
 }
@@ -105,6 +109,9 @@ func (id identity) nodeOps(p picture) api.TxnOps {
 	case p.node.Address != want.Address || !maps.Equal(p.node.Meta, want.Meta):
 		want.ID, want.ModifyIndex = p.node.ID, p.node.ModifyIndex
 		ops = append(ops, &api.TxnOp{Node: &api.NodeTxnOp{Verb: api.NodeCAS, Node: want}})
+	}
+	if id.placeless && p.lease != nil {
+		ops = append(ops, checkOp(api.CheckDeleteCAS, *p.lease))
 	}
 	if !id.placeless && (p.lease == nil || Disturbed(p.lease)) {
 		lease := id.lease()

@@ -65,6 +65,13 @@ service_prefix "" { policy = "read" }
 	PeerRule = `peering = "read"`
 )
 
+// ReaperRules are those that fairway-reaper needs.
+const ReaperRules = `
+node_prefix "fairway-" { policy = "write" }
+node_prefix ""         { policy = "read" }
+service_prefix ""      { policy = "read" }
+`
+
 // management is the token that may do everything.
 const management = "6d616e61-6765-6d65-6e74-746f6b656e21"
 

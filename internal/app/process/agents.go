@@ -1,4 +1,4 @@
-package controller
+package process
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 // probeWithin is how long an agent may take to answer at its port.
 const probeWithin = time.Second
 
-// prober asks the nodes' agents at their ports whether they live.
-type prober struct {
-	cluster string
-	port    int
-	client  *http.Client
+// Agents asks the agents of nodes at their ports whether they live.
+type Agents struct {
+	port   int
+	client *http.Client
 }
 
-func newProber(cluster string, port int) *prober {
-	return &prober{cluster, port, &http.Client{
+// NewAgents makes Agents that serve at a port, each at its node's address.
+func NewAgents(port int) *Agents {
+	return &Agents{port, &http.Client{
 		Timeout: probeWithin,
 		// A connection that was made before says little of the node now.
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: probeWithin}).DialContext},
@@ -31,9 +31,9 @@ func newProber(cluster string, port int) *prober {
 	}}
 }
 
-// answers tells whether the agent of that node answers, whatever it says: one
+// Answer tells whether the agent of that node answers, whatever it says: one
 // that is not well lives too. Another's answer at the address does not count.
-func (p *prober) answers(ctx context.Context, node string, address netip.Addr) bool {
+func (p *Agents) Answer(ctx context.Context, cluster, node string, address netip.Addr) bool {
 	url := "http://" + net.JoinHostPort(address.String(), strconv.Itoa(p.port)) + "/healthz"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -44,5 +44,5 @@ func (p *prober) answers(ctx context.Context, node string, address netip.Addr) b
 		return false
 	}
 	_ = response.Body.Close()
-	return response.Header.Get(nodeview.HeaderCluster) == p.cluster && response.Header.Get(nodeview.HeaderNode) == node
+	return response.Header.Get(nodeview.HeaderCluster) == cluster && response.Header.Get(nodeview.HeaderNode) == node
 }
