@@ -10,10 +10,11 @@ func Command() *cobra.Command {
 	o := Default()
 	cmd := &cobra.Command{
 		Use:   "fairway-controller",
-		Short: "Do what takes a view of the whole cluster: hide the entries of nodes that died",
+		Short: "Do what takes a view of the whole cluster: dead nodes, Services in Consul and from there",
 		Long: `fairway-controller runs as two replicas or more, of which one leads and the
 others watch too. Where pods are registered with the Consul servers it notices
-that a Kubernetes node is dead, and hides its entries from clients.
+that a Kubernetes node is dead, and hides its entries from clients. It publishes
+Services in Consul (--export), and makes Services of what Consul has (--import).
 
 It takes nothing away because it fails, is stopped or cannot see.`,
 		Args:          cobra.NoArgs,
