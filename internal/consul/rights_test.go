@@ -131,6 +131,54 @@ func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 	}
 }
 
+// So it is with those of the reaper.
+func TestI8EachRightOfTheReaperIsNeeded(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/registries.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consultest.Start(t, false)
+	agent, _ := c.Server.FairwayClient(c.Token(consultest.CatalogRules))
+	r, err := catalog.New(catalog.Options{Client: agent, Cluster: "east", Node: "n1", Address: netip.MustParseAddr("198.18.0.21")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Observe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: instance("web", service.Passing)}); err != nil {
+		t.Fatal(err)
+	}
+	question := 0 // each try puts another
+	ask := func(rules []string) error {
+		client, _ := c.Server.FairwayClient(c.Token(strings.Join(rules, "\n")))
+		all, err := catalog.ListAll(t.Context(), client)
+		if err != nil {
+			return err
+		}
+		if len(all["east"]) != 1 {
+			return fmt.Errorf("it sees %+v", all)
+		}
+		question++
+		lease := all["east"][0]
+		lease.Reason = "" // whoever has asked before
+		return catalog.NewLeases(client, "east").Ask(t.Context(), lease, fmt.Sprintf("question %d", question))
+	}
+	rules := strings.Split(strings.TrimSpace(consultest.ReaperRules), "\n")
+	if err := ask(rules); err != nil {
+		t.Errorf("with all rights: %v", err)
+	}
+	for i, rule := range rules {
+		if !strings.Contains(string(page), rule) {
+			t.Errorf("docs/registries.md lacks %s", rule)
+		}
+		if err := ask(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
+			t.Errorf("all works without %s", rule)
+		}
+	}
+}
+
 // So it is with those to import.
 func TestI8EachRightOfTheImporterIsNeeded(t *testing.T) {
 	t.Parallel()
