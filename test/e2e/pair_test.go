@@ -29,7 +29,7 @@ var bothWays = []string{"controller.export.enabled=true", "controller.import.ena
 func bringUpPair(t *testing.T) *pair {
 	t.Helper()
 	topology := cluster.Joining(fleet.lab.Name+"w", fleet.lab.Name)
-	topology.Kubernetes, topology.DNS = fleet.lab.Kubernetes, true
+	topology.Kubernetes, topology.DNS = fleet.lab.Kubernetes, true // the fleet's pods ask Consul's DNS
 	lab, err := cluster.UpOwned(bounded(t), topology, t.Output())
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/workload"
 )
@@ -292,8 +291,4 @@ func (p *pair) uninstalled(t *testing.T) {
 	serving(t, p.hand, 5)
 	web.but(p.west.of).untouched(t, p.web)
 	hand.but(p.west.of).untouched(t, p.hand)
-	nodes, _, err := fleet.consul[0].Catalog().Nodes((&api.QueryOptions{
-		NodeMeta: map[string]string{service.MetaCluster: p.west.lab.ClusterID()},
-	}).WithContext(bounded(t)))
-	t.Logf("%d virtual nodes of the cluster are left, %v", len(nodes), err)
 }
