@@ -80,7 +80,29 @@ func testFaults(t *testing.T, lab *Cluster) {
 		})
 	}
 	t.Run("restart", func(t *testing.T) { testRestart(t, lab) })
+	t.Run("wipe Consul servers", func(t *testing.T) { testWipe(t, lab, fairwaysToken) })
 	t.Run("delay link", func(t *testing.T) { testDelay(t, lab) })
+}
+
+// testWipe: wiped servers have no entry, a lower index, all members and the lab's tokens.
+func testWipe(t *testing.T, lab *Cluster, fairwaysToken func(context.Context) error) {
+	entry := &api.CatalogRegistration{Node: "kept", Address: "198.18.0.99", Service: &api.AgentService{Service: "kept"}}
+	if _, err := lab.Consul("consul-1").Catalog().Register(entry, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, before, err := lab.Consul("consul-1").Catalog().Service("kept", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.WipeConsulServers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, after, err := lab.Consul("consul-1").Catalog().Service("kept", "", &api.QueryOptions{RequireConsistent: true})
+	if err != nil || len(found) > 0 || after.LastIndex >= before.LastIndex {
+		t.Errorf("%d entries at index %d, %v; want none, below index %d", len(found), after.LastIndex, err, before.LastIndex)
+	}
+	eventually(t, "all members", lab.consulComplete)
+	eventually(t, "the token of Fairway", fairwaysToken)
 }
 
 // testRestart ends and starts a process of each kind; each is back when it takes connections. The

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -31,16 +30,8 @@ func TestI2ExportOutlivesItsLeader(t *testing.T) {
 		what string
 		end  func(t *testing.T, leader *corev1.Pod)
 	}{
-		{"its pod is deleted", func(t *testing.T, leader *corev1.Pod) {
-			if err := fleet.kube.CoreV1().Pods(workload.Namespace).Delete(bounded(t), leader.Name, metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"its container is killed", func(t *testing.T, leader *corev1.Pod) {
-			if err := fleet.lab.KillContainer(bounded(t), leader.Spec.NodeName, "controller"); err != nil {
-				t.Fatal(err)
-			}
-		}},
+		{"its pod is deleted", fleet.deleteController},
+		{"its container is killed", func(t *testing.T, leader *corev1.Pod) { fleet.killControllers(t, leader.Spec.NodeName) }},
 		{"its container hangs", func(t *testing.T, leader *corev1.Pod) {
 			undo, err := fleet.lab.PauseContainer(bounded(t), leader.Spec.NodeName, "controller")
 			begun(t, undo, err)
@@ -100,9 +91,7 @@ func health(ready bool) string {
 func setReady(t *testing.T, app workload.App, ready bool) {
 	t.Helper()
 	patch := fmt.Sprintf(`[{"op":"add","path":"/endpoints/0/conditions","value":{"ready":%t}}]`, ready)
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	_, err := fleet.kube.DiscoveryV1().EndpointSlices(app.Namespace).Patch(ctx, app.Name+"-a", types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := fleet.kube.DiscoveryV1().EndpointSlices(app.Namespace).Patch(bounded(t), app.Name+"-a", types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,6 @@ func run(m *testing.M) int {
 
 func setUp(ctx context.Context) error {
 	topology := cluster.Default(cmp.Or(os.Getenv("LAB"), "e2e"))
-	topology.DNS = true
 	if version := os.Getenv("KUBERNETES"); version != "" {
 		topology.Kubernetes = version
 	}

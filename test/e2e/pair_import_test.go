@@ -128,14 +128,14 @@ func (p *pair) foreign(t *testing.T, name string) []string {
 func (p *pair) serviceLeaves(t *testing.T) {
 	const address = "203.0.113.201"
 	name := p.machine + "-2"
-	t.Cleanup(func() { p.forgetVM(t, name) })
-	p.registerVM(t, name, address, 8080)
+	t.Cleanup(func() { forgetVM(t, name) })
+	registerVM(t, name, address)
 	in := p.imports(t, name)
 	in.waitAddresses("the VM", []string{address})
-	p.forgetVM(t, name)
+	forgetVM(t, name)
 	in.waitCondition(consulimport.ConditionRemovalsHeld, metav1.ConditionTrue, consulimport.ReasonNotConfirmed)
 	in.waitAddresses("none", nil)
-	p.registerVM(t, name, address, 8080)
+	registerVM(t, name, address)
 	in.waitAddresses("the VM again", []string{address})
 	in.waitCondition(consulimport.ConditionRemovalsHeld, metav1.ConditionFalse, consulimport.ReasonNothingHeld)
 }
@@ -155,7 +155,7 @@ func (p *pair) dataLost(t *testing.T) {
 	serving(t, p.web, 4)
 	shared.waitCondition(consulimport.ConditionRemovalsHeld, metav1.ConditionTrue, consulimport.ReasonIndexWentBack)
 	shared.waitAddresses("the VM is held", want)
-	p.registerVM(t, p.hand, "203.0.113.200", 8080)
+	registerVM(t, p.hand, "203.0.113.200")
 	shared.waitCondition(consulimport.ConditionRemovalsHeld, metav1.ConditionFalse, consulimport.ReasonNothingHeld)
 	shared.waitAddresses("all that there were", p.foreign(t, p.hand))
 }

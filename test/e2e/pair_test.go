@@ -29,7 +29,7 @@ var bothWays = []string{"controller.export.enabled=true", "controller.import.ena
 func bringUpPair(t *testing.T) *pair {
 	t.Helper()
 	topology := cluster.Joining(fleet.lab.Name+"w", fleet.lab.Name)
-	topology.Kubernetes, topology.DNS = fleet.lab.Kubernetes, true
+	topology.Kubernetes, topology.DNS = fleet.lab.Kubernetes, true // the fleet's pods ask Consul's DNS
 	lab, err := cluster.UpOwned(bounded(t), topology, t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +74,8 @@ func (p *pair) install(t *testing.T) {
 
 func (p *pair) deploy(t *testing.T) {
 	t.Helper()
-	p.registerVM(t, p.hand, "203.0.113.200", 8080)
-	t.Cleanup(func() { p.forgetVM(t, p.hand) })
+	registerVM(t, p.hand, "203.0.113.200")
+	t.Cleanup(func() { forgetVM(t, p.hand) })
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.app.Namespace}}
 	if _, err := p.west.kube.CoreV1().Namespaces().Create(bounded(t), ns, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -97,11 +97,11 @@ func (p *pair) sides() []side { return []side{p.east, p.west} }
 
 // registerVM registers an instance as what stands outside of any cluster: by the
 // catalog's own API.
-func (p *pair) registerVM(t *testing.T, name, address string, port int) {
+func registerVM(t *testing.T, name, address string) {
 	t.Helper()
 	registration := &api.CatalogRegistration{
 		Node: "vm-" + name, Address: address,
-		Service: &api.AgentService{ID: name, Service: name, Port: port},
+		Service: &api.AgentService{ID: name, Service: name, Port: 8080},
 		Check:   &api.AgentCheck{CheckID: name, ServiceID: name, Status: api.HealthPassing},
 	}
 	if _, err := fleet.consul[0].Catalog().Register(registration, new(api.WriteOptions).WithContext(bounded(t))); err != nil {
@@ -109,7 +109,7 @@ func (p *pair) registerVM(t *testing.T, name, address string, port int) {
 	}
 }
 
-func (p *pair) forgetVM(t *testing.T, name string) {
+func forgetVM(t *testing.T, name string) {
 	t.Helper()
 	gone := &api.CatalogDeregistration{Node: "vm-" + name}
 	if _, err := fleet.consul[0].Catalog().Deregister(gone, new(api.WriteOptions).WithContext(bounded(t))); err != nil {

@@ -109,6 +109,22 @@ func (s side) waitControllers(t *testing.T) {
 	s.waitExportAtRest(t, s.waitLeader(t, ""))
 }
 
+// killControllers kills the controllers of a node; its kubelet starts them again.
+func (s side) killControllers(t *testing.T, node string) {
+	t.Helper()
+	if err := s.lab.KillContainer(bounded(t), node, "controller"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deleteController deletes a controller's pod; another comes in its place.
+func (s side) deleteController(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	if err := s.kube.CoreV1().Pods(workload.Namespace).Delete(bounded(t), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // ask makes a request to a controller from outside the nodes.
 func (s side) ask(ctx context.Context, pod *corev1.Pod, path string) (string, error) {
 	client := &http.Client{Transport: &http.Transport{DialContext: s.lab.Host("client").Dial, DisableKeepAlives: true}}

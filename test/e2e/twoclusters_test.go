@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/workload"
 )
@@ -119,16 +118,16 @@ func (p *pair) controllersEnd(t *testing.T) {
 		side side
 		end  func(t *testing.T, leader, standby *corev1.Pod)
 	}{
-		{"the leader is killed", p.east, func(t *testing.T, leader, _ *corev1.Pod) { p.kill(t, p.east, leader) }},
-		{"the standby is killed", p.east, func(t *testing.T, _, standby *corev1.Pod) { p.kill(t, p.east, standby) }},
+		{"the leader is killed", p.east, func(t *testing.T, leader, _ *corev1.Pod) { p.east.killControllers(t, leader.Spec.NodeName) }},
+		{"the standby is killed", p.east, func(t *testing.T, _, standby *corev1.Pod) { p.east.killControllers(t, standby.Spec.NodeName) }},
 		{"the leader is deleted, then the standby", p.east, func(t *testing.T, leader, standby *corev1.Pod) {
-			p.remove(t, p.east, leader)
-			p.remove(t, p.east, standby)
+			p.east.deleteController(t, leader)
+			p.east.deleteController(t, standby)
 		}},
-		{"both are killed", p.west, func(t *testing.T, leader, _ *corev1.Pod) { p.kill(t, p.west, leader) }}, // on one node
+		{"both are killed", p.west, func(t *testing.T, leader, _ *corev1.Pod) { p.west.killControllers(t, leader.Spec.NodeName) }}, // on one node
 		{"the standby is deleted, then the leader", p.west, func(t *testing.T, leader, standby *corev1.Pod) {
-			p.remove(t, p.west, standby)
-			p.remove(t, p.west, leader)
+			p.west.deleteController(t, standby)
+			p.west.deleteController(t, leader)
 		}},
 	} {
 		t.Run(end.side.lab.Name+": "+end.what, func(t *testing.T) {
@@ -159,20 +158,6 @@ func (p *pair) controllersEnd(t *testing.T) {
 		p.scale(t, s, 2)
 	}
 	serving(t, p.web, 4)
-}
-
-func (p *pair) kill(t *testing.T, s side, pod *corev1.Pod) {
-	t.Helper()
-	if err := s.lab.KillContainer(bounded(t), pod.Spec.NodeName, "controller"); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (p *pair) remove(t *testing.T, s side, pod *corev1.Pod) {
-	t.Helper()
-	if err := s.kube.CoreV1().Pods(workload.Namespace).Delete(bounded(t), pod.Name, metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // consulLeaderKilled: what changes while Consul elects another leader is written once
@@ -243,7 +228,7 @@ func (p *pair) apiServerAway(t *testing.T) {
 	leader := p.west.waitLeader(t, "")
 	undo, err := p.west.lab.Kill(t.Context(), "cp/kube-apiserver")
 	undo = begun(t, undo, err)
-	p.kill(t, p.west, leader)
+	p.west.killControllers(t, leader.Spec.NodeName)
 	until(t, "a controller waits for the API server", func(ctx context.Context) (bool, string, error) {
 		said, err := p.west.ask(ctx, leader, "/readyz")
 		return strings.Contains(said, "are not complete yet"), said, err
@@ -292,8 +277,4 @@ func (p *pair) uninstalled(t *testing.T) {
 	serving(t, p.hand, 5)
 	web.but(p.west.of).untouched(t, p.web)
 	hand.but(p.west.of).untouched(t, p.hand)
-	nodes, _, err := fleet.consul[0].Catalog().Nodes((&api.QueryOptions{
-		NodeMeta: map[string]string{service.MetaCluster: p.west.lab.ClusterID()},
-	}).WithContext(bounded(t)))
-	t.Logf("%d virtual nodes of the cluster are left, %v", len(nodes), err)
 }
