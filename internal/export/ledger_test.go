@@ -1,6 +1,7 @@
 package export_test
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -157,9 +158,7 @@ func TestCountAndNamed(t *testing.T) {
 		func() export.EndpointSlice { s := slice("lost-a", pod(1)); s.Service = "lost"; return s }()), p)
 	stray := registration.Entry{Cluster: "c1", HasCheck: true}
 	stray.Instance.ID = "by-hand"
-	for id, entry := range lost {
-		r[id] = entry
-	}
+	maps.Copy(r, lost)
 	entries := r.entries()
 	entries[3] = append(entries[3], stray)
 	l := export.NewLedger(p)
