@@ -62,6 +62,8 @@ func TestRenderingFailsWithAClearMessage(t *testing.T) {
 		{"servers alone, beside katalog-sync", append([]string{"--set", "katalogSync=take-over"}, serversOnly...), "katalogSync=take-over needs registry=agent"},
 		{"unknown log level", []string{"--set", "clusterID=a", "--set", "logLevel=loud"}, "logLevel"},
 		{"unknown registry", []string{"--set", "clusterID=a", "--set", "registry=etcd"}, "registry"},
+		{"exports without controller", []string{"--set", "clusterID=a", "--set", "controller.enabled=false", "--set", "controller.export.enabled=true"},
+			"controller.export.enabled needs the controller"},
 		{"servers without address", []string{"--set", "clusterID=a", "--set", "registry=catalog"}, "consul.address is required with registry=catalog"},
 		{"two tokens", []string{"--set", "clusterID=a", "--set", "consul.login.authMethod=a", "--set", "consul.tokenSecret.name=b"}, "only one can give the token"},
 		{"unknown word for mistakes", []string{"--set", "clusterID=a", "--set", "admission.validate=off"}, "validate"},
