@@ -39,6 +39,7 @@ func paced(ctx context.Context, objects int, do change) (quantiles, error) {
 	)
 	for undo := false; undo || len(took) < changes; undo = !undo {
 		var group errgroup.Group
+		tick.Reset(changeEvery)
 		for i := range objects {
 			group.Go(func() error {
 				d, err := do(ctx, i, undo)

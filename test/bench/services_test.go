@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,4 +84,50 @@ func TestImportWatch(t *testing.T) {
 	if n := w.count(); n != 0 {
 		t.Errorf("%d were counted twice", n)
 	}
+}
+
+// Changes come at a steady pace though each takes longer, enough of them, and all
+// are undone at the end.
+func TestPaced(t *testing.T) {
+	for objects, want := range map[int]int{50: 300, 100: 400, mostChanged: 300} {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			changed := map[int]bool{}
+			underway, most := 0, 0
+			began := time.Now()
+			q, err := paced(t.Context(), objects, func(_ context.Context, i int, undo bool) (time.Duration, error) {
+				mu.Lock()
+				if changed[i] != undo {
+					t.Errorf("object %d is done or undone twice", i)
+				}
+				changed[i] = !undo
+				underway++
+				most = max(most, underway)
+				mu.Unlock()
+				time.Sleep(3*changeEvery - time.Millisecond)
+				mu.Lock()
+				underway--
+				mu.Unlock()
+				return time.Millisecond, nil
+			})
+			if err != nil || q.N != want || most != 3 {
+				t.Errorf("%d objects: %d changes, %d at the same time, %v; want %d and 3", objects, q.N, most, err, want)
+			}
+			for i, changed := range changed {
+				if changed {
+					t.Errorf("object %d is left as it was changed", i)
+				}
+			}
+			if took, least := time.Since(began), time.Duration(want)*changeEvery; took < least || took > least+time.Duration(want/objects)*3*changeEvery {
+				t.Errorf("%d objects: it took %s, want little more than %s", objects, took, least)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		lost := errors.New("lost")
+		_, err := paced(t.Context(), 2, func(context.Context, int, bool) (time.Duration, error) { return 0, lost })
+		if !errors.Is(err, lost) {
+			t.Errorf("a change that failed: %v", err)
+		}
+	})
 }
