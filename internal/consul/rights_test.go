@@ -40,13 +40,36 @@ type withIdentity struct {
 	*consul.Identity
 }
 
-// The rules in docs/registries.md are enough, and none can be left out.
-func TestI8EachRightIsNeeded(t *testing.T) {
-	t.Parallel()
+// eachIsNeeded fails unless try succeeds with the rules, a line each, and with none
+// of them left out, and docs/registries.md has them all.
+func eachIsNeeded(t *testing.T, rules string, try func(rules []string) error) {
+	t.Helper()
+	all := strings.Split(strings.TrimSpace(rules), "\n")
+	if err := try(all); err != nil {
+		t.Errorf("with all rights: %v", err)
+	}
+	for i, rule := range all {
+		documented(t, rule)
+		if err := try(slices.Delete(slices.Clone(all), i, i+1)); err == nil {
+			t.Errorf("all works without %s", rule)
+		}
+	}
+}
+
+func documented(t *testing.T, rule string) {
+	t.Helper()
 	page, err := os.ReadFile("../../docs/registries.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(string(page), rule) {
+		t.Errorf("docs/registries.md lacks %s", rule)
+	}
+}
+
+// The rules in docs/registries.md are enough, and none can be left out.
+func TestI8EachRightIsNeeded(t *testing.T) {
+	t.Parallel()
 	c := consultest.Start(t, true)
 	// Another node has the service, too.
 	if _, err := c.Management().Catalog().Register(&api.CatalogRegistration{
@@ -68,7 +91,6 @@ func TestI8EachRightIsNeeded(t *testing.T) {
 			return catalog.New(catalog.Options{Client: client, Cluster: "east", Node: node, Address: netip.MustParseAddr("198.18.0.21")})
 		}},
 	} {
-		rules := strings.Split(strings.TrimSpace(side.rules), "\n")
 		live := func(rules []string) error {
 			t.Helper()
 			client, _ := c.Client.FairwayClient(c.Token(strings.Join(rules, "\n")))
@@ -79,27 +101,13 @@ func TestI8EachRightIsNeeded(t *testing.T) {
 			}
 			return lifeOfAnEntry(t.Context(), r, client)
 		}
-		if err := live(rules); err != nil {
-			t.Errorf("%s: with all rights: %v", name, err)
-		}
-		for i, rule := range rules {
-			if !strings.Contains(string(page), rule) {
-				t.Errorf("%s: docs/registries.md lacks %s", name, rule)
-			}
-			if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
-				t.Errorf("%s: all works without %s", name, rule)
-			}
-		}
+		t.Run(name, func(t *testing.T) { eachIsNeeded(t, side.rules, live) })
 	}
 }
 
 // The controller's rules are enough, and none can be left out.
 func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/registries.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := consultest.Start(t, false)
 	agent, _ := c.Server.FairwayClient(c.Token(consultest.CatalogRules))
 	live := func(rules []string) error {
@@ -117,27 +125,12 @@ func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 		client, _ := c.Server.FairwayClient(c.Token(strings.Join(rules, "\n")))
 		return endOfANode(t.Context(), catalog.NewLeases(client, "east"))
 	}
-	rules := strings.Split(strings.TrimSpace(consultest.ControllerRules), "\n")
-	if err := live(rules); err != nil {
-		t.Errorf("with all rights: %v", err)
-	}
-	for i, rule := range rules {
-		if !strings.Contains(string(page), rule) {
-			t.Errorf("docs/registries.md lacks %s", rule)
-		}
-		if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
-			t.Errorf("all works without %s", rule)
-		}
-	}
+	eachIsNeeded(t, consultest.ControllerRules, live)
 }
 
 // So it is with those of the reaper.
 func TestI8EachRightOfTheReaperIsNeeded(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/registries.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := consultest.Start(t, false)
 	agent, _ := c.Server.FairwayClient(c.Token(consultest.CatalogRules))
 	r, err := catalog.New(catalog.Options{Client: agent, Cluster: "east", Node: "n1", Address: netip.MustParseAddr("198.18.0.21")})
@@ -165,27 +158,12 @@ func TestI8EachRightOfTheReaperIsNeeded(t *testing.T) {
 		lease.Reason = "" // whoever has asked before
 		return catalog.NewLeases(client, "east").Ask(t.Context(), lease, fmt.Sprintf("question %d", question))
 	}
-	rules := strings.Split(strings.TrimSpace(consultest.ReaperRules), "\n")
-	if err := ask(rules); err != nil {
-		t.Errorf("with all rights: %v", err)
-	}
-	for i, rule := range rules {
-		if !strings.Contains(string(page), rule) {
-			t.Errorf("docs/registries.md lacks %s", rule)
-		}
-		if err := ask(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
-			t.Errorf("all works without %s", rule)
-		}
-	}
+	eachIsNeeded(t, consultest.ReaperRules, ask)
 }
 
 // So it is with those to import.
 func TestI8EachRightOfTheImporterIsNeeded(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/registries.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := consultest.Start(t, false)
 	if _, err := c.Management().Catalog().Register(&api.CatalogRegistration{
 		Node: "vm-1", Address: "198.18.0.99", Service: &api.AgentService{Service: "web"},
@@ -218,29 +196,18 @@ func TestI8EachRightOfTheImporterIsNeeded(t *testing.T) {
 		proven := func(r consulimport.Read) bool { return r.Problem == "" && !r.Filtered && !r.Stale }
 		return proven(listing.Read) && proven(answer.Read) && len(answer.Instances) == 1
 	}
-	rules := strings.Split(strings.TrimSpace(consultest.ImportRules), "\n")
-	if !known(rules) {
-		t.Error("with all rights Consul is not known")
-	}
-	for i, rule := range rules {
-		if known(slices.Delete(slices.Clone(rules), i, i+1)) {
-			t.Errorf("all works without %s", rule)
+	eachIsNeeded(t, consultest.ImportRules, func(rules []string) error {
+		if !known(rules) {
+			return errors.New("not known")
 		}
-	}
-	for _, rule := range append(rules, consultest.PeerRule) {
-		if !strings.Contains(string(page), rule) {
-			t.Errorf("docs/registries.md lacks %s", rule)
-		}
-	}
+		return nil
+	})
+	documented(t, consultest.PeerRule)
 }
 
 // So are those that it needs to publish Services.
 func TestI8EachRightOfTheExportIsNeeded(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/registries.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := consultest.Start(t, false)
 	shards := 0 // each try writes to another
 	live := func(rules []string) error {
@@ -252,18 +219,7 @@ func TestI8EachRightOfTheExportIsNeeded(t *testing.T) {
 		shards++
 		return lifeOfAService(t.Context(), r)
 	}
-	rules := strings.Split(strings.TrimSpace(consultest.ExportRules), "\n")
-	if err := live(rules); err != nil {
-		t.Errorf("with all rights: %v", err)
-	}
-	for i, rule := range rules {
-		if !strings.Contains(string(page), rule) {
-			t.Errorf("docs/registries.md lacks %s", rule)
-		}
-		if err := live(slices.Delete(slices.Clone(rules), i, i+1)); err == nil {
-			t.Errorf("all works without %s", rule)
-		}
-	}
+	eachIsNeeded(t, consultest.ExportRules, live)
 }
 
 // lifeOfAService does all that the controller does about an instance of a Service,
