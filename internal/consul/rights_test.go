@@ -118,7 +118,7 @@ func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 		if err := lifeOfAnEntry(t.Context(), r, agent); err != nil {
 			t.Fatal(err)
 		}
-		in := instance("web", service.Passing)
+		in := instance(service.Passing)
 		if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: in}); err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestI8EachRightOfTheReaperIsNeeded(t *testing.T) {
 	if _, err := r.Observe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: instance("web", service.Passing)}); err != nil {
+	if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: instance(service.Passing)}); err != nil {
 		t.Fatal(err)
 	}
 	question := 0 // each try puts another
@@ -225,7 +225,7 @@ func TestI8EachRightOfTheExportIsNeeded(t *testing.T) {
 // lifeOfAService does all that the controller does about an instance of a Service,
 // and says what could not be done.
 func lifeOfAService(ctx context.Context, r *catalog.Registry) error {
-	in := instance("web", service.Passing)
+	in := instance(service.Passing)
 	in.Endpoint = service.EndpointRef{Namespace: "shop", Service: "web", Key: "ip-198.18.64.7"}
 	in.ID = in.Endpoint.InstanceID("web")
 	for _, step := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister} {
@@ -270,7 +270,8 @@ func endOfANode(ctx context.Context, leases *catalog.Leases) error {
 	return nil
 }
 
-func instance(name string, status service.Health) service.Instance {
+func instance(status service.Health) service.Instance {
+	const name = "web"
 	pod := service.PodRef{Namespace: "shop", Name: name + "-1", UID: "uid-1"}
 	return service.Instance{
 		ID: service.InstanceID(name, pod), Name: name, Pod: pod,
@@ -282,7 +283,7 @@ func instance(name string, status service.Health) service.Instance {
 
 // lifeOfAnEntry does all that an agent does, and says what could not be done.
 func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error {
-	in := instance("web", service.Passing)
+	in := instance(service.Passing)
 	if _, err := r.Observe(ctx); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func Imports(plan consulimport.Plan) []ImportLine {
 			l.NotImported = append(l.NotImported, n.Consul+": "+n.Reason+": "+n.Message)
 		}
 		for _, op := range plan.Ops {
-			object := consulimport.Object{}
+			var object consulimport.Object
 			if op.Service != nil {
 				object = op.Service.Object
 			} else {
