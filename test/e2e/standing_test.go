@@ -99,11 +99,11 @@ func serving(t *testing.T, name string, n int) standings {
 
 // untouched fails if one of those that stood before stands differently now. Others
 // may have come.
-func (before standings) untouched(t *testing.T, name string) {
+func (s standings) untouched(t *testing.T, name string) {
 	t.Helper()
 	now := stands(t, name)
-	maps.DeleteFunc(now, func(key string, _ standing) bool { _, known := before[key]; return !known })
-	if diff := cmp.Diff(before, now); diff != "" {
+	maps.DeleteFunc(now, func(key string, _ standing) bool { _, known := s[key]; return !known })
+	if diff := cmp.Diff(s, now); diff != "" {
 		t.Errorf("entries of %s and the indexes of their last writes (-before +now):\n%s", name, diff)
 	}
 }
