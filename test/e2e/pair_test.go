@@ -22,9 +22,6 @@ type pair struct {
 	machine    string // a service of Consul that Kubernetes knows nothing of
 }
 
-// bothWays is how Fairway is installed in both.
-var bothWays = []string{"controller.export.enabled=true", "controller.import.enabled=true"}
-
 // bringUpPair makes a pair of the fleet and another lab, until the end of the test.
 func bringUpPair(t *testing.T) *pair {
 	t.Helper()
@@ -66,6 +63,7 @@ func (p *pair) install(t *testing.T) {
 		moveRegistry(t, workload.ConsulAgents)
 		fleet.leaveServers(t)
 	})
+	bothWays := []string{"controller.export.enabled=true", "controller.import.enabled=true"}
 	moveRegistry(t, workload.ConsulServers, bothWays...)
 	if err := workload.InstallFairway(bounded(t), p.west.lab, workload.ConsulServers, t.Output(), bothWays...); err != nil {
 		t.Fatal(err)
