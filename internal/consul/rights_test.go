@@ -118,7 +118,7 @@ func TestI8EachRightOfTheControllerIsNeeded(t *testing.T) {
 		if err := lifeOfAnEntry(t.Context(), r, agent); err != nil {
 			t.Fatal(err)
 		}
-		in := instance(service.Passing)
+		in := instance()
 		if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: in}); err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func TestI8EachRightOfTheReaperIsNeeded(t *testing.T) {
 	if _, err := r.Observe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: instance(service.Passing)}); err != nil {
+	if err := r.Apply(t.Context(), registration.Op{Kind: registration.Register, Instance: instance()}); err != nil {
 		t.Fatal(err)
 	}
 	question := 0 // each try puts another
@@ -225,7 +225,7 @@ func TestI8EachRightOfTheExportIsNeeded(t *testing.T) {
 // lifeOfAService does all that the controller does about an instance of a Service,
 // and says what could not be done.
 func lifeOfAService(ctx context.Context, r *catalog.Registry) error {
-	in := instance(service.Passing)
+	in := instance()
 	in.Endpoint = service.EndpointRef{Namespace: "shop", Service: "web", Key: "ip-198.18.64.7"}
 	in.ID = in.Endpoint.InstanceID("web")
 	for _, step := range []registration.Kind{registration.Register, registration.SetHealth, registration.Deregister} {
@@ -270,12 +270,12 @@ func endOfANode(ctx context.Context, leases *catalog.Leases) error {
 	return nil
 }
 
-func instance(status service.Health) service.Instance {
+func instance() service.Instance {
 	const name = "web"
 	pod := service.PodRef{Namespace: "shop", Name: name + "-1", UID: "uid-1"}
 	return service.Instance{
 		ID: service.InstanceID(name, pod), Name: name, Pod: pod,
-		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: status,
+		Address: netip.MustParseAddr("198.18.64.7"), Port: 8080, Health: service.Passing,
 		Weights: service.Weights{Passing: 1, Warning: 1},
 		Meta:    map[string]string{service.MetaCluster: "east", service.MetaNode: "n1", service.MetaPodUID: pod.UID},
 	}
@@ -283,7 +283,7 @@ func instance(status service.Health) service.Instance {
 
 // lifeOfAnEntry does all that an agent does, and says what could not be done.
 func lifeOfAnEntry(ctx context.Context, r registry, client *consul.Client) error {
-	in := instance(service.Passing)
+	in := instance()
 	if _, err := r.Observe(ctx); err != nil {
 		return err
 	}
