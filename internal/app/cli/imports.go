@@ -79,7 +79,7 @@ func (a *access) imports(ctx context.Context, file string) ([]diagnosis.ImportLi
 	}
 	in := consulimport.Input{Cluster: policy.Cluster, Imports: view.Imports, Services: view.Services, Slices: view.Slices, MaxShare: 1}
 	if tried != nil {
-		in.Imports = append(slices.DeleteFunc(in.Imports, func(i consulimport.Import) bool { return i.Ref == tried.Ref }), *tried)
+		in.Imports = instead(in.Imports, *tried)
 	}
 	plan, err := a.decideImports(ctx, in)
 	if err != nil {
@@ -88,6 +88,18 @@ func (a *access) imports(ctx context.Context, file string) ([]diagnosis.ImportLi
 	return slices.DeleteFunc(diagnosis.Imports(plan), func(l diagnosis.ImportLine) bool {
 		return a.Namespace != "" && l.Namespace != a.Namespace || tried != nil && l.Import != tried.Ref.Name
 	}), nil
+}
+
+// instead is the imports with one that is tried in place of the one of its name,
+// whose objects it has.
+func instead(all []consulimport.Import, tried consulimport.Import) []consulimport.Import {
+	at := slices.IndexFunc(all, func(i consulimport.Import) bool { return i.Ref == tried.Ref })
+	if at < 0 {
+		return append(all, tried)
+	}
+	tried.UID = all[at].UID
+	all[at] = tried
+	return all
 }
 
 // manifest reads a ConsulImport; nil if there is no file.

@@ -56,3 +56,17 @@ shop/backends
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// One that is there already keeps what it owns: to try the same changes nothing.
+func TestTriedImportTakesThePlaceOfItsName(t *testing.T) {
+	t.Parallel()
+	ref, other := consulimport.Ref{Namespace: "shop", Name: "backends"}, consulimport.Ref{Namespace: "bar", Name: "backends"}
+	got := instead([]consulimport.Import{{Ref: other, UID: "2"}, {Ref: ref, UID: "1", Names: []string{"old"}}}, consulimport.Import{Ref: ref, Names: []string{"new"}})
+	want := []consulimport.Import{{Ref: other, UID: "2"}, {Ref: ref, UID: "1", Names: []string{"new"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := instead(nil, consulimport.Import{Ref: ref}); len(got) != 1 {
+		t.Errorf("a new one: %+v", got)
+	}
+}

@@ -179,14 +179,14 @@ func (l *looker) look(ctx context.Context) {
 	l.metrics.read.SetToCurrentTime()
 	stood := map[string]clusterlease.Decision{}
 	memory := map[string]clusterlease.Memory{}
+	l.heard = l.probeAll(ctx, all)
+	if ctx.Err() != nil {
+		return // what did not answer may have been cut short
+	}
 	for cluster, held := range all {
 		l.pulse.Beat()
-		answered := l.probe(ctx, cluster, held)
-		if ctx.Err() != nil {
-			return // what did not answer may have been cut short
-		}
 		stood[cluster], memory[cluster] = clusterlease.Decide(clusterlease.Input{
-			Now: time.Now(), Every: lookEvery, DeadAfter: l.deadAfter, Leases: leasesOf(held), Answered: answered,
+			Now: time.Now(), Every: lookEvery, DeadAfter: l.deadAfter, Leases: leasesOf(held), Answered: l.heard[cluster] != "",
 		}, l.memory[cluster])
 		l.carryOut(ctx, cluster, held, stood[cluster])
 	}
@@ -209,9 +209,28 @@ func (l *looker) blind(err error) {
 	l.blocked = why
 }
 
+// probeAll asks the agents of all clusters, and returns by cluster the node whose agent
+// answers. Clusters do not wait for each other: a look that took long would not count.
+func (l *looker) probeAll(ctx context.Context, all map[string][]catalog.Lease) map[string]string {
+	heard, mu := map[string]string{}, sync.Mutex{}
+	var group errgroup.Group
+	for cluster, held := range all {
+		group.Go(func() error {
+			if node := l.probe(ctx, cluster, held); node != "" {
+				mu.Lock()
+				defer mu.Unlock()
+				heard[cluster] = node
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // none returns an error
+	return heard
+}
+
 // probe asks agents of a cluster at their ports until one answers: first the one that
-// did so last, then others, at each look the next.
-func (l *looker) probe(ctx context.Context, cluster string, held []catalog.Lease) bool {
+// did so last, then others, at each look the next. It returns the node, if any.
+func (l *looker) probe(ctx context.Context, cluster string, held []catalog.Lease) (answers string) {
 	var nodes []catalog.Lease
 	for _, lease := range held {
 		if !lease.Placeless() && lease.Address.IsValid() {
@@ -220,14 +239,13 @@ func (l *looker) probe(ctx context.Context, cluster string, held []catalog.Lease
 	}
 	last := slices.IndexFunc(nodes, func(n catalog.Lease) bool { return n.Node == l.heard[cluster] })
 	if last >= 0 && l.agents.Answer(ctx, cluster, nodes[last].Node, nodes[last].Address) {
-		return true
+		return nodes[last].Node
 	}
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
 	var (
 		group errgroup.Group
 		mu    sync.Mutex
-		found bool
 	)
 	group.SetLimit(atOnce)
 	for i := range min(mostProbes, len(nodes)) {
@@ -236,14 +254,14 @@ func (l *looker) probe(ctx context.Context, cluster string, held []catalog.Lease
 			if ctx.Err() == nil && l.agents.Answer(ctx, cluster, node.Node, node.Address) {
 				mu.Lock()
 				defer mu.Unlock()
-				found, l.heard[cluster] = true, node.Node
+				answers = node.Node
 				enough()
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // none returns an error
-	return found
+	return answers
 }
 
 func leasesOf(held []catalog.Lease) []clusterlease.Lease {

@@ -3,6 +3,7 @@ package reaper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -87,11 +88,18 @@ func (w *world) write(cluster string, lease catalog.Lease, deed string, status s
 	return nil
 }
 
-func (w *world) Answer(_ context.Context, cluster, _ string, _ netip.Addr) bool {
+func (w *world) Answer(ctx context.Context, cluster, _ string, _ netip.Addr) bool {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.probes++
-	return w.ports[cluster]
+	answers := w.ports[cluster]
+	w.mu.Unlock()
+	if !answers {
+		select {
+		case <-time.After(time.Second): // who is not there takes that long not to answer
+		case <-ctx.Done():
+		}
+	}
+	return answers
 }
 
 func (w *world) expect(t *testing.T, when string, want map[string]int) {
@@ -166,6 +174,28 @@ func TestI1BlindReaperExpiresNothing(t *testing.T) {
 		w.change(func() {
 			if w.did["east expire"]+w.did["west expire"] > 0 {
 				t.Errorf("two minutes after Consul is back: %v", w.did)
+			}
+		})
+	})
+}
+
+// Clusters that do not answer at their ports take no time from each other.
+func TestManySilentClusters(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := newWorld(t)
+		w.change(func() {
+			for i := range 40 {
+				name := fmt.Sprintf("c%02d", i)
+				w.leases[name] = map[string]catalog.Lease{name: {Node: "n1", ConsulNode: name, Address: netip.MustParseAddr("10.0.1.1"), Status: service.Passing, Index: 1}}
+			}
+		})
+		time.Sleep(10 * time.Minute)
+		w.change(func() {
+			for i := range 40 {
+				if name := fmt.Sprintf("c%02d", i); w.leases[name][name].Status != service.Critical {
+					t.Errorf("%s is not expired: %+v", name, w.leases[name][name])
+				}
 			}
 		})
 	})
