@@ -214,11 +214,19 @@ func removal(e *api.ServiceEntry) api.TxnOps {
 	}}})
 }
 
-// removeEmpty takes out a node that has no services left and has not changed.
+// removeEmpty takes out a node that has no services left and has not changed, unless
+// somebody keeps a lease there: who does may be about to register more.
 func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (gone bool, err error) {
 	services, err := under(ctx, client, node.Node, "")
 	if err != nil || len(services) > 0 {
 		return false, err
+	}
+	checks, meta, err := client.Health().Node(node.Node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
+		return false, fmt.Errorf("read the checks of Consul node %s: %w", node.Node, err)
+	}
+	if slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }) {
+		return false, nil
 	}
 	_, faults, err := txn.Exchange(ctx, client, api.TxnOps{&api.TxnOp{Node: &api.NodeTxnOp{
 		Verb: api.NodeDeleteCAS, Node: api.Node{Node: node.Node, ModifyIndex: node.ModifyIndex},

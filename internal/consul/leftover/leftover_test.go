@@ -112,6 +112,28 @@ func TestPurge(t *testing.T) {
 	}
 }
 
+// A node on which somebody keeps a lease stays.
+func TestKeptNodeStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register("fairway-east", map[string]string{"fairway-cluster": "east"}, "web", "10.0.0.1", api.HealthCritical, map[string]string{"external-source": "kubernetes"})
+	_, err := w.Management().Catalog().Register(&api.CatalogRegistration{
+		Node: "fairway-east", SkipNodeUpdate: true,
+		Check: &api.AgentCheck{Node: "fairway-east", CheckID: "fairway-lease", Name: "lease", Status: api.HealthPassing},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := w.find(leftover.Query{Cluster: "east"})
+	failed, nodes, err := found.Remove(t.Context(), w.client, decide(found))
+	if err != nil || len(failed) > 0 || len(nodes) > 0 {
+		t.Errorf("failed %v, nodes %v, %v", failed, nodes, err)
+	}
+	if held := w.held("fairway-east"); held == nil || len(held) > 0 {
+		t.Errorf("the node holds %q; want it, and nothing under it", held)
+	}
+}
+
 // What has come back since it was looked at stays.
 func TestWhatChangesMeanwhileStays(t *testing.T) {
 	t.Parallel()
