@@ -42,8 +42,9 @@ func (s *podsServer) ListPods(ctx context.Context, _ *podsv1alpha1.ListPodsReque
 	s.lists++
 	pods, fail, hang := s.pods, s.fail, s.hang
 	s.mu.Unlock()
-	if hang {
+	if hang { // an answer at the deadline could still come in time
 		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	return &podsv1alpha1.ListPodsResponse{Pods: pods}, fail
 }
