@@ -21,9 +21,17 @@ const (
 // and the writes since. Every index in it is good for a check-and-set.
 type picture struct {
 	read    bool // false: nothing is known
+	at      indexes
 	node    *api.Node
 	lease   *api.HealthCheck
 	entries map[string]holding // by service ID
+}
+
+// indexes are those of the answers that a picture was read from. They are zero if
+// something was written since.
+type indexes struct {
+	checks uint64 // of all checks in Consul
+	node   uint64 // of the virtual node and its services, at least
 }
 
 // holding is one entry. check is nil if there is none of the service's ID.
@@ -151,6 +159,7 @@ func (id identity) ops(p picture, op registration.Op) (api.TxnOps, error) {
 // leaves its part unknown, so that the next write of it is a conflict and the
 // node is read again.
 func (p *picture) learn(sent api.TxnOps, results api.TxnResults) {
+	p.at = indexes{}
 	for _, op := range sent {
 		switch {
 		case op.Node != nil:

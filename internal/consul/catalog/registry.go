@@ -15,6 +15,8 @@
 //     already keeps the index, but costs an entry in the log.
 //   - The record of an absent node reads as null with status 200. A node that the
 //     ACLs hide reads the same, but the answer says that it was filtered.
+//   - The index of an answer about a node's services moves on with every write of
+//     the node or of one of them, and with others' in some versions of Consul.
 //   - The index of an answer about checks is that of the last write of any
 //     check, so it is never lower than that of a check that was written.
 //
@@ -130,6 +132,8 @@ func (r *Registry) MostBackground() int { return r.MostWrites() }
 // error means that they are not known. It never means that there are none:
 // that is only believed of a consistent and unfiltered answer with an index no
 // lower than what was there before.
+//
+// Where nothing was written since the last time, it takes two small answers.
 func (r *Registry) Observe(ctx context.Context) ([]registration.Entry, error) {
 	picture, err := r.read(ctx)
 	if err != nil {
@@ -142,27 +146,50 @@ func (r *Registry) Observe(ctx context.Context) ([]registration.Entry, error) {
 }
 
 func (r *Registry) read(ctx context.Context) (picture, error) {
-	var checks api.HealthChecks
-	index, err := r.get(ctx, "/v1/health/node/"+r.id.name, &checks)
+	r.mu.Lock()
+	last := r.picture
+	r.mu.Unlock()
+	if last.at != (indexes{}) {
+		now, _, _, err := r.answers(ctx, noCheck, noService)
+		if err != nil || now == last.at {
+			return last, err
+		}
+	}
+	now, checks, node, err := r.answers(ctx, "", "")
 	if err != nil {
-		return picture{}, fmt.Errorf("checks: %w", err)
-	}
-	if checks == nil {
-		return picture{}, fmt.Errorf("checks: %w", consul.Unusable("not a list"))
-	}
-	if err := r.advance(index); err != nil {
 		return picture{}, err
 	}
-	var node *api.CatalogNode
-	if _, err := r.get(ctx, "/v1/catalog/node/"+r.id.name, &node); err != nil {
-		return picture{}, fmt.Errorf("services: %w", err)
+	p, err := newPicture(r.id, node, checks)
+	p.at = now
+	return p, err
+}
+
+// These filters let nothing pass: what is left of an answer is its index.
+const (
+	noCheck   = `CheckID == ""`
+	noService = `ID == ""`
+)
+
+// answers reads those checks and services of the virtual node that filters let pass.
+func (r *Registry) answers(ctx context.Context, ofChecks, ofServices string) (at indexes, checks api.HealthChecks, node *api.CatalogNode, err error) {
+	if at.checks, err = r.get(ctx, "/v1/health/node/"+r.id.name, ofChecks, &checks); err != nil {
+		return at, nil, nil, fmt.Errorf("checks: %w", err)
 	}
-	return newPicture(r.id, node, checks)
+	if checks == nil {
+		return at, nil, nil, fmt.Errorf("checks: %w", consul.Unusable("not a list"))
+	}
+	if err := r.advance(at.checks); err != nil {
+		return at, nil, nil, err
+	}
+	if at.node, err = r.get(ctx, "/v1/catalog/node/"+r.id.name, ofServices, &node); err != nil {
+		return at, nil, nil, fmt.Errorf("services: %w", err)
+	}
+	return at, checks, node, nil
 }
 
 // get reads path from the leader and returns the index of the answer.
-func (r *Registry) get(ctx context.Context, path string, out any) (uint64, error) {
-	meta, err := r.client.Raw().Query(path, out, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+func (r *Registry) get(ctx context.Context, path, filter string, out any) (uint64, error) {
+	meta, err := r.client.Raw().Query(path, out, (&api.QueryOptions{RequireConsistent: true, Filter: filter}).WithContext(ctx))
 	if err != nil {
 		return 0, consul.Classify(err)
 	}
@@ -178,7 +205,7 @@ func (r *Registry) advance(index uint64) error {
 	defer r.mu.Unlock()
 	if index < r.written {
 		before := r.written
-		r.written = 0
+		r.written, r.picture.at = 0, indexes{}
 		return consul.Unusable("its index %d is below %d, which was there before", index, before)
 	}
 	r.written = index
