@@ -29,6 +29,8 @@ func Pod(in *corev1.Pod) service.Pod {
 			if !out.ContainersReady {
 				out.NotReadyMessage = condition.Message
 			}
+		case corev1.PodReady:
+			out.Ready = condition.Status == corev1.ConditionTrue
 		case service.GateReachable, service.GateKatalog, service.ConditionAnnotations:
 			out.Conditions[string(condition.Type)] = service.Condition{
 				Status:  service.ConditionStatus(condition.Status),

@@ -16,7 +16,7 @@
 // resource version at which the kubelet first saw the pod. Conditions that the
 // kubelet does not own, gates among them, are written through the API server.
 //
-// [Settle] holds back the moment of unreadiness that the restart of an older
+// [Settle] holds back the moment of unreadiness that the restart of a
 // kubelet brings, and keeps what is not to be lost because a list lacks a pod.
 package podset
 

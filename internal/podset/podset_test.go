@@ -171,7 +171,7 @@ func TestLeavingLasts(t *testing.T) {
 	} {
 		shown := sighting(true, nil).Pod
 		leave(&shown)
-		pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{now}, time.Time{}, at(20))
+		pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{now}, time.Time{}, at(20), false)
 		if health, _ := pods[0].Status(); health != service.Critical || !again.IsZero() {
 			t.Errorf("%s: %+v", name, pods[0])
 		}
@@ -188,11 +188,11 @@ func TestI1ALackingListTakesNoAnnotationBack(t *testing.T) {
 	unready.Pod.ContainersReady = false
 	shown := Join(Side{Live: true, Pods: []Sighting{annotated("web")}}, Side{Live: true, Pods: []Sighting{annotated("web,api")}}).Pods[0]
 	lacking := Join(Side{Live: true, Pods: []Sighting{unready}}, Side{Live: true}).Pods
-	pods, _ := Settle(map[string]service.Pod{"u1": shown}, lacking, time.Time{}, at(20))
+	pods, _ := Settle(map[string]service.Pod{"u1": shown}, lacking, time.Time{}, at(20), false)
 	if len(pods) != 1 || pods[0].Annotations["names"] != "web,api" || pods[0].ContainersReady {
 		t.Errorf("%+v; want the API server's annotations with the kubelet's readiness", pods)
 	}
-	pods, _ = Settle(map[string]service.Pod{}, lacking, time.Time{}, at(20))
+	pods, _ = Settle(map[string]service.Pod{}, lacking, time.Time{}, at(20), false)
 	if len(pods) != 1 || pods[0].Annotations["names"] != "web" {
 		t.Errorf("%+v; want the kubelet's annotations of a pod of which the API server has said nothing", pods)
 	}
@@ -226,7 +226,7 @@ func TestSettle(t *testing.T) {
 		"a container was started": {ready, unready(func(p *service.Pod) { p.Restarts = 1 }), restart, at(21), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pods, again := Settle(map[string]service.Pod{c.shown.Ref.UID: c.shown}, []service.Pod{c.now}, c.restart, c.at)
+			pods, again := Settle(map[string]service.Pod{c.shown.Ref.UID: c.shown}, []service.Pod{c.now}, c.restart, c.at, false)
 			if len(pods) != 1 || pods[0].ContainersReady != c.held || (pods[0].HeldReady != "") != c.held {
 				t.Fatalf("got %+v", pods)
 			}
@@ -238,5 +238,32 @@ func TestSettle(t *testing.T) {
 				t.Errorf("health %s (%s), again at %s", health, notes, again)
 			}
 		})
+	}
+}
+
+// A kubelet that remembers forgets those that have just started, and those that the
+// API server does not have Ready; of the others its word counts at once.
+func TestSettleOfAKubeletThatRemembers(t *testing.T) {
+	restart, unready := at(20), sighting(false, func(s *Sighting) { s.Pod.ContainersReadySince = at(21) }).Pod
+	for name, c := range map[string]struct {
+		ready bool // at the API server
+		since time.Time
+		held  bool
+	}{
+		"long ready":        {true, at(-1), false},
+		"has just started":  {true, at(10), true},
+		"has a closed gate": {false, at(-1), true},
+		"its node was away": {false, at(-60), true},
+	} {
+		shown := sighting(true, func(s *Sighting) { s.Pod.Ready, s.Pod.ContainersReadySince = c.ready, c.since }).Pod
+		for look := range 3 { // and the API server has heard of it
+			pods, _ := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{unready}, restart, at(21+look), true)
+			if shown = pods[0]; shown.ContainersReady != c.held {
+				t.Errorf("%s: look %d: %+v", name, look, shown)
+			}
+		}
+		if pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{unready}, restart, restart.Add(SettleFor), true); pods[0].ContainersReady || !again.IsZero() {
+			t.Errorf("%s: when its time is over: %+v", name, pods[0])
+		}
 	}
 }

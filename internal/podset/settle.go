@@ -13,8 +13,13 @@ import (
 const SettleFor = 20 * time.Second
 
 // Settle holds back the moment of unreadiness that the restart of a kubelet
-// before 1.35 brings: it forgets what its probes found, and calls every
-// container that has one unready until the probe has run again (KEP-4781).
+// brings: it forgets what its probes found, and calls a container that has one
+// unready until the probe has run again. One before 1.35 does so with every
+// container (KEP-4781). A later one, which remembers, takes a container for ready
+// that had run for 10 s when it started itself, if the API server had the pod
+// Ready (setReadyStateOnKubeletRestart in pkg/kubelet/prober). So it forgets those
+// that have just started, those whose gate was closed, and all of the node if it
+// was away until the node's pods were made unready for that.
 //
 // shown are the pods as they were shown last, by UID, now as they are reported,
 // and restart is when the kubelet was last seen to be gone or back, zero if
@@ -29,7 +34,7 @@ const SettleFor = 20 * time.Second
 // pod that was added since (I1).
 //
 // It returns the pods to show, and when to look again, zero if there is no need.
-func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Time) ([]service.Pod, time.Time) {
+func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Time, remembers bool) ([]service.Pod, time.Time) {
 	until := restart.Add(SettleFor)
 	settling := !restart.IsZero() && at.Before(until)
 	var again time.Time
@@ -41,7 +46,7 @@ func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Ti
 			pod.HeldReady = ""
 		}
 		pod = lasting(pod, last)
-		if settling && held(last, pod) {
+		if settling && unreadyOnly(last, pod) && !(remembers && established(last, restart)) {
 			pod.ContainersReady, pod.ContainersReadySince = true, last.ContainersReadySince
 			pod.HeldReady = fmt.Sprintf("containers were ready before their kubelet restarted at %s, and have not stopped since; "+
 				"it has until %s to probe them again", restart.UTC().Format(time.TimeOnly), until.UTC().Format(time.TimeOnly))
@@ -52,8 +57,14 @@ func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Ti
 	return out, again
 }
 
-// held tells whether a pod has only become unready.
-func held(shown, pod service.Pod) bool {
+// unreadyOnly tells whether a pod has only become unready.
+func unreadyOnly(shown, pod service.Pod) bool {
 	return shown.ContainersReady && !pod.ContainersReady && !pod.Terminating && !pod.Ended() &&
 		pod.AllRunning && pod.Restarts == shown.Restarts
+}
+
+// established tells whether a kubelet that remembers has no cause to forget a pod:
+// it was Ready, and its containers had long been ready when it restarted.
+func established(shown service.Pod, restart time.Time) bool {
+	return shown.Ready && shown.ContainersReadySince.Before(restart.Add(-SettleFor))
 }

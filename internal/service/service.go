@@ -105,9 +105,12 @@ type Pod struct {
 	// Terminating is true from the moment of the DELETE request on.
 	Terminating bool
 	// ContainersReady is the pod condition of that name, which counts native
-	// sidecars and leaves readiness gates out. Pod Ready must never be used
-	// for health: it waits for our own gate.
+	// sidecars and leaves readiness gates out.
 	ContainersReady bool
+	// Ready is the pod condition of that name, as the API server has it where it
+	// knows the pod: what a kubelet that starts has to believe. It must never be
+	// used for health: it waits for our own gate.
+	Ready bool
 	// ContainersReadySince is when ContainersReady last changed, zero if the
 	// condition does not exist yet. The API rounds it to seconds.
 	ContainersReadySince time.Time

@@ -65,7 +65,7 @@ func (w *world) snapshot() (pods []service.Pod, gone map[string]string, synced b
 		w.agent.word[s.Pod.Ref.UID] = s.Pod
 	}
 	view := podset.Join(kubelet.Side, api.Side)
-	pods, _ = podset.Settle(w.agent.shown, view.Pods, w.agent.restart, w.node.clock)
+	pods, _ = podset.Settle(w.agent.shown, view.Pods, w.agent.restart, w.node.clock, kubelet.Live)
 	before := w.agent.shown
 	w.agent.shown = map[string]service.Pod{}
 	for _, pod := range pods {

@@ -74,11 +74,16 @@ func TestKubeletTellsOfAnEnd(t *testing.T) {
 // TestI2KubeletRestart: a kubelet that restarts takes nothing away, with the
 // API server and without it, and is followed again when it is back.
 func TestI2KubeletRestart(t *testing.T) {
-	app := workload.App{Namespace: namespace(t), Name: "patient", Replicas: 4}
+	app := fresh(t, workload.App{Name: "patient", Replicas: 4})
 	pods := deployReady(t, app)
 	pod := pods.Pods()[0]
 	client := startLoad(t, app.Name)
 	_, before := lookUp(t, app.Name)
+	// Of containers that have just started a kubelet knows no more than its probes
+	// have found, and runs them anew some time within their period.
+	young := fresh(t, workload.App{Name: "young", Replicas: 4})
+	youngPods := deployReady(t, young, func(spec *corev1.PodSpec) { spec.Containers[0].ReadinessProbe.PeriodSeconds = 10 })
+	_, youngBefore := lookUp(t, young.Name)
 
 	restart := func() {
 		back, err := fleet.lab.Stop(t.Context(), pod.Node+"/kubelet")
@@ -94,6 +99,10 @@ func TestI2KubeletRestart(t *testing.T) {
 	restart()
 	waitLive(t, pod.Node)
 	unchanged(t, app, before)
+	waitUnready(t, young, func(n int) bool { return n > 0 }) // or nothing is shown here
+	waitUnready(t, young, func(n int) bool { return n == 0 })
+	unchanged(t, young, youngBefore)
+	noFlaps(t, youngPods.Pods())
 
 	api, err := fleet.lab.Kill(t.Context(), "cp/kube-apiserver")
 	if err != nil {
@@ -116,14 +125,8 @@ func TestI2KubeletRestart(t *testing.T) {
 // nobody else.
 func TestI2OldKubeletRestart(t *testing.T) {
 	app := workload.App{Namespace: namespace(t), Name: "forgetful", Replicas: 4}
-	pods := follow(t, app)
-	deployment := app.Deployment()
 	// Such a kubelet begins to count successes anew, one in a second.
-	deployment.Spec.Template.Spec.Containers[0].ReadinessProbe.SuccessThreshold = 4
-	if _, err := fleet.kube.AppsV1().Deployments(app.Namespace).Create(bounded(t), deployment, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	waitPods(t, pods, "all pods are ready", func(pods []timeline.Pod) bool { return len(pods) == 4 && all(pods, timeline.Ready) })
+	pods := deployReady(t, app, func(spec *corev1.PodSpec) { spec.Containers[0].ReadinessProbe.SuccessThreshold = 4 })
 	node := pods.Pods()[0].Node
 	client := startLoad(t, app.Name)
 	_, before := lookUp(t, app.Name)

@@ -65,19 +65,23 @@ func fresh(t *testing.T, app workload.App) workload.App {
 }
 
 // deploy creates the app and follows its pods.
-func deploy(t *testing.T, app workload.App) *timeline.Recorder {
+func deploy(t *testing.T, app workload.App, edits ...func(*corev1.PodSpec)) *timeline.Recorder {
 	t.Helper()
 	follow := follow(t, app)
-	if _, err := fleet.kube.AppsV1().Deployments(app.Namespace).Create(bounded(t), app.Deployment(), metav1.CreateOptions{}); err != nil {
+	deployment := app.Deployment()
+	for _, edit := range edits {
+		edit(&deployment.Spec.Template.Spec)
+	}
+	if _, err := fleet.kube.AppsV1().Deployments(app.Namespace).Create(bounded(t), deployment, metav1.CreateOptions{}); err != nil {
 		t.Fatalf("create deployment %s: %v", app.Name, err)
 	}
 	return follow
 }
 
 // deployReady creates the app and waits until all its pods are Ready.
-func deployReady(t *testing.T, app workload.App) *timeline.Recorder {
+func deployReady(t *testing.T, app workload.App, edits ...func(*corev1.PodSpec)) *timeline.Recorder {
 	t.Helper()
-	pods := deploy(t, app)
+	pods := deploy(t, app, edits...)
 	waitPods(t, pods, "all pods are ready", func(pods []timeline.Pod) bool {
 		return len(pods) == int(app.Replicas) && all(pods, timeline.Ready)
 	})

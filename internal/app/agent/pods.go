@@ -164,17 +164,13 @@ func (n *nodePods) look(restart time.Time) (again time.Time) {
 		live = n.live.State()
 	}
 	view := podset.Join(live.Side, base.Side)
-	if live.Live {
-		restart = time.Time{} // a kubelet that has this API does not forget its probes
-	}
-
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	shown := make(map[string]service.Pod, len(n.shown))
 	for _, pod := range n.shown {
 		shown[pod.Ref.UID] = pod
 	}
-	n.shown, again = podset.Settle(shown, view.Pods, restart, time.Now())
+	n.shown, again = podset.Settle(shown, view.Pods, restart, time.Now(), live.Live) // one that has this API remembers
 	n.replaced = view.Replaced
 	n.synced = live.Synced || base.Synced && !n.needsLive
 	for _, subscriber := range n.subscribers {
