@@ -74,8 +74,8 @@ func TestDecide(t *testing.T) {
 			s.Ports = s.Ports[1:]
 			return s
 		}()), want: []string{
-			`set-health | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: EndpointSlice/shop/web-a does not give it port "http"`,
-			`deregister | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: EndpointSlice/shop/web-a does not give it port "http"`}},
+			`set-health | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: EndpointSlice/shop/web-a does not give it port "http": is the Service's targetPort a port of the pod?`,
+			`deregister | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: EndpointSlice/shop/web-a does not give it port "http": is the Service's targetPort a port of the pod?`}},
 		{name: "a pod moves to another slice", was: cluster(web(), a), is: cluster(web(), slice("web-a"), slice("web-c", pod(1))), want: []string{
 			"register | web 198.18.64.1 8080 | meta differs: fairway-stated-by"}},
 		{name: "the Service is deleted", was: cluster(web(), a), is: with(export.Cluster{}, gone(web().Object())), want: []string{

@@ -137,7 +137,7 @@ func TestWhatMayBeEmptyIsNoPanic(t *testing.T) {
 			s.Ports = nil
 			return s
 		}()), export.Result{Reason: "all Services are published", Skipped: []export.Skipped{
-			{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a does not give it port "http"`}}}},
+			{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a does not give it port "http": is the Service's targetPort a port of the pod?`}}}},
 		{"an endpoint without addresses", cluster(web(), slice("web-a", pod(1, func(e *export.Endpoint) { e.Addresses = nil }))),
 			export.Result{Reason: "all Services are published", Skipped: []export.Skipped{
 				{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a gives an endpoint the address "", which is no IPv4`}}}},
