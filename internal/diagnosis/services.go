@@ -30,6 +30,10 @@ type ServiceLine struct {
 	Skipped []string       `json:"skipped,omitempty"`
 	Writes  []ServiceWrite `json:"writes,omitempty"`
 	Held    []ServiceHeld  `json:"held,omitempty"`
+	// Shared are the other Services of the cluster that have its name in Consul.
+	Shared []string `json:"shared,omitempty"`
+	// Told is what the controller has told last of writes that it has not made.
+	Told string `json:"told,omitempty"`
 }
 
 // ServiceWrite is a write that would be made now.
@@ -90,8 +94,18 @@ func Services(plan export.Plan) []ServiceLine {
 		}
 	}
 	all := make([]ServiceLine, 0, len(lines))
+	named := map[string][]string{}
 	for _, l := range lines {
 		all = append(all, *l)
+		if l.State == string(export.Published) {
+			named[l.Consul] = append(named[l.Consul], l.Namespace+"/"+l.Service)
+		}
+	}
+	for i := range all {
+		self := func(s string) bool { return s == all[i].Namespace+"/"+all[i].Service }
+		if others := named[all[i].Consul]; slices.ContainsFunc(others, self) {
+			all[i].Shared = slices.Sorted(slices.Values(slices.DeleteFunc(slices.Clone(others), self)))
+		}
 	}
 	slices.SortFunc(all, func(a, b ServiceLine) int {
 		return strings.Compare(a.Namespace+"\x00"+a.Service, b.Namespace+"\x00"+b.Service)
@@ -115,7 +129,11 @@ func lineOf(r export.Result) *ServiceLine {
 		l.Wrong = append(l.Wrong, wrong.String())
 	}
 	for _, skipped := range r.Skipped {
-		l.Skipped = append(l.Skipped, strings.TrimPrefix(skipped.Key+": "+skipped.Reason, ": "))
+		what := skipped.Key
+		if skipped.Pod != "" {
+			what = "pod " + skipped.Pod
+		}
+		l.Skipped = append(l.Skipped, strings.TrimPrefix(what+": "+skipped.Reason, ": "))
 	}
 	return l
 }

@@ -71,6 +71,13 @@ found out.`,
 			if len(args) > 0 && len(found.Services) == 0 {
 				return fmt.Errorf("no Service %s; see fairway services --all", args[0])
 			}
+			if found.Exporting {
+				client, err := access.kubernetes()
+				if err != nil {
+					return err
+				}
+				tellTold(ctx, client, found.Services)
+			}
 			err = access.print(cmd.OutOrStdout(), found, func(out io.Writer) error { return writeServices(out, *found, all || len(args) > 0) })
 			fine := !slices.ContainsFunc(found.Services, func(l diagnosis.ServiceLine) bool { return !l.Plain() })
 			return cmp.Or(err, verdict(fine, true))
@@ -236,6 +243,9 @@ func writeServices(out io.Writer, p published, all bool) error {
 	if hidden > 0 {
 		fmt.Fprintf(&text, "\nnot published: %d more; --all shows why\n", hidden)
 	}
+	if p.Exporting && slices.ContainsFunc(shown, func(l diagnosis.ServiceLine) bool { return len(l.Writes) > 0 }) {
+		text.WriteString("\nnext: look again; if that is still to be written, fairway doctor says what keeps the controller from it\n")
+	}
 	_, err := io.WriteString(out, text.String())
 	return err
 }
@@ -250,7 +260,7 @@ func passing(l diagnosis.ServiceLine) string {
 
 // writeService writes what is particular about a Service.
 func writeService(text *strings.Builder, l diagnosis.ServiceLine) {
-	if len(l.Wrong)+len(l.Skipped)+len(l.Writes)+len(l.Held) == 0 {
+	if l.Plain() && len(l.Shared) == 0 {
 		return
 	}
 	fmt.Fprintf(text, "\n%s/%s\n", l.Namespace, l.Service)
@@ -258,13 +268,22 @@ func writeService(text *strings.Builder, l diagnosis.ServiceLine) {
 	for _, wrong := range l.Wrong {
 		line("wrong", wrong)
 	}
+	if l.State == string(export.Undecided) {
+		line("meanwhile", "what stands in Consul stays, and nothing new is registered")
+	}
 	for _, skipped := range l.Skipped {
 		line("skipped", skipped)
+	}
+	if len(l.Shared) > 0 {
+		line("shared", fmt.Sprintf("clients of %s are given the instances of %s, too", l.Consul, strings.Join(l.Shared, ", ")))
 	}
 	for _, w := range l.Writes {
 		line(w.Kind, fmt.Sprintf("%s at %s, %s: %s", w.Consul, w.Place, w.Health, w.Reason))
 	}
 	for _, h := range l.Held {
 		line("held", fmt.Sprintf("%s at %s: %s", h.Consul, h.Place, h.Reason))
+	}
+	if l.Told != "" {
+		line("told", l.Told)
 	}
 }
