@@ -29,8 +29,6 @@ type controllerPlan struct {
 // controllerPlans decide what the controller has to, as fairway services and fairway
 // imports do. There is none of what it was not asked to do.
 func (a *access) controllerPlans(ctx context.Context) []controllerPlan {
-	ctx, cancel := context.WithTimeoutCause(ctx, consulTimeout, fmt.Errorf("not done within %s", consulTimeout))
-	defer cancel()
 	args, err := a.controllerArgs(ctx)
 	if err != nil {
 		return []controllerPlan{{Of: "controller", Problem: err.Error()}}
