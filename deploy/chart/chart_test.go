@@ -364,7 +364,13 @@ func newHelm(t *testing.T) helm {
 // template renders the chart and returns all that helm said.
 func (h helm) template(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), h.program, append([]string{"template", "fairway", h.chart}, args...)...)
+	return h.run(t, "template", args...)
+}
+
+// run runs helm on the chart.
+func (h helm) run(t *testing.T, verb string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), h.program, append([]string{verb, "fairway", h.chart}, args...)...)
 	home := t.TempDir() // nobody's own helm settings
 	cmd.Env = append(os.Environ(), "HELM_CONFIG_HOME="+home, "HELM_CACHE_HOME="+home, "HELM_DATA_HOME="+home)
 	out, err := cmd.CombinedOutput()

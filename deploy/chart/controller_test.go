@@ -233,3 +233,32 @@ func TestI2CRDsOutliveTheChart(t *testing.T) {
 		t.Errorf("%d CRDs where nothing is imported", len(found))
 	}
 }
+
+// Who switches Services or imports on is told what comes next, and nobody else is.
+func TestNotesTellOfWhatIsOn(t *testing.T) {
+	h := newHelm(t)
+	const some, all, imports = "Services with this annotation", "Services are published", "kubectl get consulimports"
+	for _, tt := range []struct {
+		set  string
+		want []string
+	}{
+		{"registry=agent", nil},
+		{"controller.export.enabled=true", []string{some}},
+		{"controller.export.enabled=true,controller.export.all=true", []string{all}},
+		{"controller.import.enabled=true", []string{imports}},
+	} {
+		notes, err := h.run(t, "install", "--dry-run=client", "--set", "clusterID=test,controller.consulAddress=http://consul:8500,"+tt.set)
+		if err != nil {
+			t.Fatalf("helm install: %v\n%s", err, notes)
+		}
+		_, notes, _ = strings.Cut(notes, "\nNOTES:\n")
+		if !strings.Contains(notes, "fairway doctor") {
+			t.Errorf("%s: there are no notes:\n%s", tt.set, notes)
+		}
+		for _, text := range []string{some, all, imports} {
+			if got := strings.Contains(notes, text); got != slices.Contains(tt.want, text) {
+				t.Errorf("%s: the notes say %q: %v\n%s", tt.set, text, got, notes)
+			}
+		}
+	}
+}

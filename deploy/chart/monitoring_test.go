@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -166,6 +168,62 @@ func TestMonitoringIsRenderedAsItIsTested(t *testing.T) {
 	port := ds.Spec.Template.Spec.Containers[0].Ports[0].Name
 	if e := monitor.Spec.Endpoints; len(e) != 1 || e[0].Port != port || e[0].Path != "/metrics" {
 		t.Errorf("the PodMonitor scrapes %+v, and the agents' port is %q", e, port)
+	}
+}
+
+// The scrape configuration of the docs keeps the pods of everything that alerts ask for.
+func TestScrapeConfigKeepsAgentsAndControllers(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```yaml\nscrape_configs:")
+	block, _, _ = strings.Cut(block, "```")
+	var config struct {
+		Jobs []struct {
+			Relabel []struct {
+				Source []string `json:"source_labels"`
+				Regex  string
+				Action string
+				Target string `json:"target_label"`
+			} `json:"relabel_configs"`
+		} `json:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal([]byte("scrape_configs:"+block), &config); err != nil || len(config.Jobs) != 1 || len(config.Jobs[0].Relabel) == 0 {
+		t.Fatalf("%v in %q", err, block)
+	}
+	keep := config.Jobs[0].Relabel[0]
+	if keep.Action != "keep" {
+		t.Fatalf("the first rule is %+v", keep)
+	}
+	targets := map[string]bool{}
+	for _, rule := range config.Jobs[0].Relabel {
+		targets[rule.Target] = true
+	}
+	if !targets["node"] || !targets["namespace"] || !targets["pod"] {
+		t.Errorf("labels %v, and alerts need node, namespace and pod", targets)
+	}
+	h := newHelm(t)
+	var agents appsv1.DaemonSet
+	var controllers appsv1.Deployment
+	h.object(t, "DaemonSet", &agents, "--set", "clusterID=test")
+	h.object(t, "Deployment", &controllers, "--set", "clusterID=test", "--set", "registry=catalog", "--set", "consul.address=http://consul:8500")
+	for _, pod := range []corev1.PodTemplateSpec{agents.Spec.Template, controllers.Spec.Template} {
+		var values []string
+		for _, source := range keep.Source {
+			value := pod.Spec.Containers[0].Ports[0].Name
+			if label, is := strings.CutPrefix(source, "__meta_kubernetes_pod_label_"); is {
+				for key := range pod.Labels {
+					if strings.NewReplacer(".", "_", "/", "_").Replace(key) == label {
+						value = pod.Labels[key]
+					}
+				}
+			}
+			values = append(values, value)
+		}
+		if joined := strings.Join(values, ";"); !regexp.MustCompile("^(?:" + keep.Regex + ")$").MatchString(joined) {
+			t.Errorf("%s is not scraped: %q does not keep it", joined, keep.Regex)
+		}
 	}
 }
 

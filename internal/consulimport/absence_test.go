@@ -25,11 +25,11 @@ const all = "10.0.0.1=8080 10.0.0.2=8080 10.0.0.3=8080"
 // An answer that proves nothing changes nothing, whatever is in it, and says so.
 func TestI1UnknownChangesNothing(t *testing.T) {
 	for why, read := range map[string]consulimport.Read{
-		"Consul has not answered yet":                  {},
-		"dial tcp: refused":                            {Problem: "dial tcp: refused"},
-		"the token may not see all of Consul's answer": {Asked: noon, Index: 101, Filtered: true},
-		"the answer may lag behind Consul's leader":    {Asked: noon, Index: 101, Stale: true},
-		"the answer has no index of Consul":            {Asked: noon},
+		"Consul has not answered yet": {},
+		"dial tcp: refused":           {Problem: "dial tcp: refused"},
+		"Consul's ACLs have filtered the answer: the token must be let read the service and the nodes": {Asked: noon, Index: 101, Filtered: true},
+		"the answer may lag behind Consul's leader":                                                    {Asked: noon, Index: 101, Stale: true},
+		"the answer has no index of Consul":                                                            {Asked: noon},
 	} {
 		for _, instances := range [][]consulimport.Instance{nil, {inst(1)}, {inst(1, health(service.Critical))}} {
 			w := one(t)

@@ -166,7 +166,7 @@ func (r Read) unknown() string {
 	case r.Asked.IsZero():
 		return "Consul has not answered yet"
 	case r.Filtered:
-		return "the token may not see all of Consul's answer"
+		return "Consul's ACLs have filtered the answer: the token must be let read the service and the nodes"
 	case r.Stale:
 		return "the answer may lag behind Consul's leader"
 	case r.Index == 0:

@@ -46,6 +46,7 @@ type picture struct {
 	// What cannot be endpoints, and whether weights differ: see notes.
 	own, named, unusable, portless int
 	unequal                        bool
+	lacks                          string // what portless ones lack
 }
 
 // draw makes the picture of an answer for a claim.
@@ -54,6 +55,7 @@ func draw(c claim, answer Answer, cluster string) *picture {
 	p := &picture{
 		wanted: make(map[place]Endpoint, n), ports: map[string][]Port{}, shown: make(map[socket]string, n),
 		known: map[string]bool{}, numbers: map[string]map[uint16]int{},
+		lacks: c.in.lacks(),
 	}
 	weights := map[service.Weights]bool{}
 	for _, in := range inOrder(answer.Instances) {
@@ -143,7 +145,7 @@ func (p *picture) notes(kind Type) []string {
 	}
 	note(p.named, "registered by host name, which only target.type ExternalName can show")
 	note(p.unusable, "without an address that an endpoint can have")
-	note(p.portless, "without the port (give target.ports a number)")
+	note(p.portless, "without the port ("+p.lacks+")")
 	if p.unequal {
 		notes = append(notes, "the instances' weights differ; Kubernetes gives all the same share")
 	}
@@ -194,6 +196,18 @@ func (c claim) portsAt(in *Instance, main uint16) []Port {
 		}
 	}
 	return ports
+}
+
+// lacks says what instances lack that have none of the ports.
+func (in *Import) lacks() string {
+	var further []string
+	for _, p := range in.ports() {
+		if p.Consul == "" {
+			return "give target.ports a number"
+		}
+		further = append(further, strconv.Quote(p.Consul))
+	}
+	return "none is called " + strings.Join(further, " or ") + ", as a consulPort of target.ports says"
 }
 
 // ports are those that an import asks for, with the default.

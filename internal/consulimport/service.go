@@ -47,7 +47,7 @@ func (v *verdict) impossible() NotImported {
 	case v.kind == ExternalName || len(v.picture.servicePorts(v.claim, nil)) > 0:
 		return NotImported{}
 	case v.picture.portless > 0:
-		return no(ReasonNoPort, "no instance has the port: give target.ports a number")
+		return no(ReasonNoPort, "no instance has the port: "+v.picture.lacks)
 	}
 	return no(ReasonNoAddress, "no instance has an address that an endpoint can have")
 }

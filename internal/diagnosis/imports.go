@@ -23,10 +23,26 @@ type ImportLine struct {
 	NotImported []string `json:"notImported,omitempty"`
 	Writes      []string `json:"writes,omitempty"`
 	Held        []string `json:"held,omitempty"`
+	// Told is what the controller has told of it, if that is something else: it asks
+	// with a token of its own, or nobody decides.
+	Told string `json:"told,omitempty"`
+}
+
+// Tell takes in the reason and the message that the controller has given the import's
+// condition Ready; both are empty if there is none.
+func (l *ImportLine) Tell(reason, message string) {
+	switch {
+	case reason == "":
+		l.Told = "nothing of it yet; fairway doctor says how the controllers are"
+	case reason != l.Reason:
+		l.Told = reason + ": " + message
+	}
 }
 
 // Plain tells whether nothing needs to be said of the import but how it stands.
-func (l ImportLine) Plain() bool { return l.Ready && len(l.NotImported)+len(l.Writes)+len(l.Held) == 0 }
+func (l ImportLine) Plain() bool {
+	return l.Ready && len(l.NotImported)+len(l.Writes)+len(l.Held) == 0 && l.Told == ""
+}
 
 // Imports says of each ConsulImport how it stands, in order of namespace and name.
 func Imports(plan consulimport.Plan) []ImportLine {

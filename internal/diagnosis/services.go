@@ -30,12 +30,17 @@ type ServiceLine struct {
 	Skipped []string       `json:"skipped,omitempty"`
 	Writes  []ServiceWrite `json:"writes,omitempty"`
 	Held    []ServiceHeld  `json:"held,omitempty"`
+	// Shared are the other Services of the cluster that have its name in Consul.
+	Shared []string `json:"shared,omitempty"`
+	// Told is what the controller has told last of writes that it has not made.
+	Told string `json:"told,omitempty"`
 }
 
 // ServiceWrite is a write that would be made now.
 type ServiceWrite struct {
 	Kind   string         `json:"kind"`
 	ID     string         `json:"id"`
+	Consul string         `json:"consul"` // the name in Consul
 	Place  string         `json:"place"`
 	Health service.Health `json:"health,omitempty"`
 	Reason string         `json:"reason"`
@@ -45,6 +50,7 @@ type ServiceWrite struct {
 // removal waits for more evidence.
 type ServiceHeld struct {
 	ID     string `json:"id"`
+	Consul string `json:"consul"`
 	Place  string `json:"place"`
 	Reason string `json:"reason"`
 }
@@ -75,21 +81,31 @@ func Services(plan export.Plan) []ServiceLine {
 	}
 	for _, op := range plan.Ops {
 		l := of(op.Instance)
-		l.Writes = append(l.Writes, ServiceWrite{string(op.Kind), op.Instance.ID, placeOf(op.Instance), op.Instance.Health, op.Reason})
+		l.Writes = append(l.Writes, ServiceWrite{string(op.Kind), op.Instance.ID, op.Instance.Name, placeOf(op.Instance), op.Instance.Health, op.Reason})
 	}
 	for _, frozen := range plan.Frozen {
 		l := of(frozen.Op.Instance)
-		l.Held = append(l.Held, ServiceHeld{frozen.Op.Instance.ID, placeOf(frozen.Op.Instance), frozen.Reason})
+		l.Held = append(l.Held, ServiceHeld{frozen.Op.Instance.ID, frozen.Op.Instance.Name, placeOf(frozen.Op.Instance), frozen.Reason})
 	}
 	for _, held := range slices.Concat(plan.Held, plan.Replaced) {
 		if own(held) {
 			l := of(held.Entry.Instance)
-			l.Held = append(l.Held, ServiceHeld{held.Entry.Instance.ID, placeOf(held.Entry.Instance), held.Reason})
+			l.Held = append(l.Held, ServiceHeld{held.Entry.Instance.ID, held.Entry.Instance.Name, placeOf(held.Entry.Instance), held.Reason})
 		}
 	}
 	all := make([]ServiceLine, 0, len(lines))
+	named := map[string][]string{}
 	for _, l := range lines {
 		all = append(all, *l)
+		if l.State == string(export.Published) {
+			named[l.Consul] = append(named[l.Consul], l.Namespace+"/"+l.Service)
+		}
+	}
+	for i := range all {
+		self := func(s string) bool { return s == all[i].Namespace+"/"+all[i].Service }
+		if others := named[all[i].Consul]; slices.ContainsFunc(others, self) {
+			all[i].Shared = slices.Sorted(slices.Values(slices.DeleteFunc(slices.Clone(others), self)))
+		}
 	}
 	slices.SortFunc(all, func(a, b ServiceLine) int {
 		return strings.Compare(a.Namespace+"\x00"+a.Service, b.Namespace+"\x00"+b.Service)
@@ -113,7 +129,11 @@ func lineOf(r export.Result) *ServiceLine {
 		l.Wrong = append(l.Wrong, wrong.String())
 	}
 	for _, skipped := range r.Skipped {
-		l.Skipped = append(l.Skipped, strings.TrimPrefix(skipped.Key+": "+skipped.Reason, ": "))
+		what := skipped.Key
+		if skipped.Pod != "" {
+			what = "pod " + skipped.Pod
+		}
+		l.Skipped = append(l.Skipped, strings.TrimPrefix(what+": "+skipped.Reason, ": "))
 	}
 	return l
 }

@@ -1,11 +1,13 @@
 package diagnosis_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"fairway.dev/fairway/internal/diagnosis"
+	"fairway.dev/fairway/internal/export"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -27,5 +29,17 @@ func TestWhyLeavesServicesAlone(t *testing.T) {
 	f.Listings[0].Entries = append(f.Listings[0].Entries, entry)
 	if diff := cmp.Diff(all(want), all(diagnosis.Why(f))); diff != "" {
 		t.Errorf("-without +with an entry of a Service:\n%s", diff)
+	}
+}
+
+// A person knows pods by their names, not by their UIDs.
+func TestServicesNameWhatIsSkipped(t *testing.T) {
+	web := export.Object{Kind: export.KindService, Namespace: "shop", Name: "web"}
+	lines := diagnosis.Services(export.Plan{Services: []export.Result{{Service: web, Verdict: export.Published, Skipped: []export.Skipped{
+		{Reason: "no address"}, {Key: "ip-10.0.0.1", Reason: "no port"}, {Key: "uid-u1", Pod: "web-1", Reason: "no port"},
+	}}}})
+	want := []string{"no address", "ip-10.0.0.1: no port", "pod web-1: no port"}
+	if len(lines) != 1 || !slices.Equal(lines[0].Skipped, want) {
+		t.Errorf("%+v, want skipped %q", lines, want)
 	}
 }

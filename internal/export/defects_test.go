@@ -127,7 +127,7 @@ func TestWhatMayBeEmptyIsNoPanic(t *testing.T) {
 		want    export.Result
 	}{
 		{"a port without a number", cluster(web(), noNumber), export.Result{Reason: "all Services are published", Skipped: []export.Skipped{
-			{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a leaves open which number port "http" has: it must be stated there`}}}},
+			{Key: "uid-p1", Pod: "web-1", Reason: `EndpointSlice/shop/web-a leaves open which number port "http" has: it must be stated there`}}}},
 		{"an Ingress rule without http", ingress(export.IngressRule{Host: "shop.example.com"}),
 			export.Result{Reason: "no Ingress and no HTTPRoute leads all requests for a host to it"}},
 		{"an Ingress without rules", ingress(), export.Result{Reason: "no Ingress and no HTTPRoute leads all requests for a host to it"}},
@@ -137,10 +137,10 @@ func TestWhatMayBeEmptyIsNoPanic(t *testing.T) {
 			s.Ports = nil
 			return s
 		}()), export.Result{Reason: "all Services are published", Skipped: []export.Skipped{
-			{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a does not give it port "http"`}}}},
+			{Key: "uid-p1", Pod: "web-1", Reason: `EndpointSlice/shop/web-a does not give it port "http": is the Service's targetPort a port of the pod?`}}}},
 		{"an endpoint without addresses", cluster(web(), slice("web-a", pod(1, func(e *export.Endpoint) { e.Addresses = nil }))),
 			export.Result{Reason: "all Services are published", Skipped: []export.Skipped{
-				{Key: "uid-p1", Reason: `EndpointSlice/shop/web-a gives an endpoint the address "", which is no IPv4`}}}},
+				{Key: "uid-p1", Pod: "web-1", Reason: `EndpointSlice/shop/web-a gives an endpoint the address "", which is no IPv4`}}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -49,6 +49,7 @@ type Result struct {
 // Skipped is an endpoint that is not registered.
 type Skipped struct {
 	Key    string // empty if nothing tells it apart from others
+	Pod    string // its name, if it is one
 	Reason string
 }
 
@@ -139,7 +140,7 @@ func (d *described) result() Result {
 	out.Skipped = slices.SortedFunc(slices.Values(d.unreadable), func(a, b Skipped) int { return cmp.Compare(a.Reason, b.Reason) })
 	for _, p := range places {
 		if why := cmp.Or(p.gone, p.absent, p.problem); why != "" {
-			out.Skipped = append(out.Skipped, Skipped{p.key, why})
+			out.Skipped = append(out.Skipped, Skipped{p.key, p.pod.Name, why})
 		} else {
 			out.Instances = append(out.Instances, p.instance)
 		}

@@ -214,7 +214,7 @@ func TestEndpointsWithoutPods(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	skipped := []export.Skipped{{Reason: `EndpointSlice/shop/web-names gives an endpoint the address "no_name", which is no FQDN`},
-		{Key: "uid-p5", Reason: `EndpointSlice/shop/web-wrong gives an endpoint the address "fd00::5", which is no IPv4`}}
+		{Key: "uid-p5", Pod: "web-5", Reason: `EndpointSlice/shop/web-wrong gives an endpoint the address "fd00::5", which is no IPv4`}}
 	if diff := cmp.Diff(skipped, got.Skipped); diff != "" {
 		t.Errorf("skipped, -want +got:\n%s", diff)
 	}

@@ -170,7 +170,7 @@ func (d *described) endpointPort(e endpoint) (port uint16, problem, absent strin
 	number, ok := e.ports[name]
 	switch {
 	case !ok:
-		return 0, "", fmt.Sprintf("%s does not give it port %q", e.statedBy[0], name)
+		return 0, "", fmt.Sprintf("%s does not give it port %q: is the Service's targetPort a port of the pod?", e.statedBy[0], name)
 	case number == 0:
 		return 0, fmt.Sprintf("%s leaves open which number port %q has: it must be stated there", e.statedBy[0], name), ""
 	}

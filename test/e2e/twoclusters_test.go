@@ -205,7 +205,7 @@ func (p *pair) tokenSeesNothing(t *testing.T) {
 	p.scale(t, p.west, 3)
 	until(t, "the controller says that it is refused, or sees nothing", func(ctx context.Context) (bool, string, error) {
 		said, err := p.west.ask(ctx, leader, "/readyz")
-		return strings.Contains(said, "could not be read") || strings.Contains(said, "refused by Consul"), said, err
+		return strings.Contains(said, "could not be read") || strings.Contains(said, "Consul refuses"), said, err
 	})
 	p.west.waitRolledOut(t, p.app)
 	p.scale(t, p.east, 3)

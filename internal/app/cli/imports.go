@@ -33,8 +33,10 @@ func importsCommand(access *access) *cobra.Command {
 		Long: `imports reads the ConsulImports, what there is in their namespaces, and what Consul
 says, and decides by itself what the controller has to: which Services each import
 makes, what it does not import and why, and what is to be written. At rest there is
-nothing to write. With --file it shows what a ConsulImport would do that is not
-applied yet, or is to be changed.
+nothing to write. It asks Consul with the token of this shell, the controller with one
+of its own: if that has told something else on an import, it stands there as told.
+With --file it shows what a ConsulImport would do that is not applied yet, or is to be
+changed; whether the API server takes it says kubectl apply --dry-run=server.
 
 Exit code: 0 nothing to do and nothing wrong, 1 something is, 2 it could not be
 found out.`,
@@ -85,7 +87,13 @@ func (a *access) imports(ctx context.Context, file string) ([]diagnosis.ImportLi
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(diagnosis.Imports(plan), func(l diagnosis.ImportLine) bool {
+	lines := diagnosis.Imports(plan)
+	for i := range lines {
+		if l := &lines[i]; tried == nil {
+			l.Tell(view.Says(consulimport.Ref{Namespace: l.Namespace, Name: l.Import}))
+		}
+	}
+	return slices.DeleteFunc(lines, func(l diagnosis.ImportLine) bool {
 		return a.Namespace != "" && l.Namespace != a.Namespace || tried != nil && l.Import != tried.Ref.Name
 	}), nil
 }
@@ -215,14 +223,18 @@ func writeImports(out io.Writer, lines []diagnosis.ImportLine) error {
 		return err
 	}
 	for _, l := range lines {
-		if l.Plain() || len(l.NotImported)+len(l.Writes)+len(l.Held) == 0 {
+		var told []string
+		if l.Told != "" {
+			told = append(told, l.Told)
+		}
+		if l.Plain() || len(l.NotImported)+len(l.Writes)+len(l.Held)+len(told) == 0 {
 			continue
 		}
 		fmt.Fprintf(&text, "\n%s/%s\n", l.Namespace, l.Import)
 		for _, part := range []struct {
 			what  string
 			lines []string
-		}{{"not imported", l.NotImported}, {"to write", l.Writes}, {"held", l.Held}} {
+		}{{"not imported", l.NotImported}, {"to write", l.Writes}, {"held", l.Held}, {"told", told}} {
 			for _, line := range part.lines {
 				fmt.Fprintf(&text, "  %-12s  %s\n", part.what, line)
 			}

@@ -41,7 +41,13 @@ spec: {source: {names: [web, db]}}
 		},
 	}, consulimport.Memory{})
 	var out strings.Builder
-	if err := writeImports(&out, diagnosis.Imports(plan)); err != nil {
+	lines := diagnosis.Imports(plan)
+	lines[0].Tell("NotAllImported", "the same") // is no news
+	if lines[0].Told != "" {
+		t.Errorf("told %q", lines[0].Told)
+	}
+	lines[0].Tell("SourceUnknown", "web: the answer was filtered")
+	if err := writeImports(&out, lines); err != nil {
 		t.Fatal(err)
 	}
 	want := `IMPORT         READY  REASON          SERVICES  ENDPOINTS  MESSAGE
@@ -51,9 +57,15 @@ shop/backends
   not imported  db: NotInConsul: Consul has nothing of the service
   to write      create EndpointSlice shop/web-consul-1: new: 10.0.0.1
   to write      create Service shop/web: Consul has the service
+  told          SourceUnknown: web: the answer was filtered
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	if silent := (diagnosis.ImportLine{Ready: true, Reason: "Imported"}); !silent.Plain() {
+		t.Errorf("%+v is not plain", silent)
+	} else if silent.Tell("", ""); silent.Plain() {
+		t.Error("that no controller has told of it is plain")
 	}
 }
 

@@ -26,33 +26,47 @@ type nodePlan struct {
 	Plan    *nodeview.Plan `json:"plan,omitempty"`
 }
 
+// plans are what all that writes would write.
+type plans struct {
+	Nodes []nodePlan `json:"nodes"`
+	// Controller is what the controller would write of Services, for what it does.
+	Controller []controllerPlan `json:"controller,omitempty"`
+}
+
 func planCommand(access *access) *cobra.Command {
 	var node string
 	cmd := &cobra.Command{
 		Use:   "plan",
-		Short: "Show what the agents would write to Consul now, and why",
+		Short: "Show what the agents and the controller would write now, and why",
 		Long: `plan asks each agent what it would write to Consul now: registrations, changes
 of health and removals with their reasons, what it holds although no pod asks
 for it, and what Consul does not take. An agent at rest has nothing to do.
 
+Where the controller publishes Services or imports them, a line for each says how
+much it would write; fairway services and fairway imports show each write.
+
 Exit code: 0 nothing to do anywhere, 1 something is planned, held or refused,
-2 an agent could not be asked.`,
+2 not everything could be found out.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := access.bound(cmd.Context())
 			defer cancel()
-			plans, err := access.plans(ctx, node)
+			nodes, err := access.plans(ctx, node)
 			if err != nil {
 				return err
 			}
-			err = access.print(cmd.OutOrStdout(), plans, func(out io.Writer) error {
-				_, err := io.WriteString(out, planText(plans, time.Now()))
+			all := plans{Nodes: nodes}
+			if node == "" {
+				all.Controller = access.controllerPlans(ctx)
+			}
+			err = access.print(cmd.OutOrStdout(), all, func(out io.Writer) error {
+				_, err := io.WriteString(out, planText(all, time.Now()))
 				return err
 			})
-			return cmp.Or(err, verdict(planVerdict(plans)))
+			return cmp.Or(err, verdict(planVerdict(all)))
 		},
 	}
-	cmd.Flags().StringVar(&node, "node", node, "only the agent of this node")
+	cmd.Flags().StringVar(&node, "node", node, "only the agent of this node, without the controller")
 	return cmd
 }
 
@@ -73,11 +87,11 @@ func (a *access) plans(ctx context.Context, node string) ([]nodePlan, error) {
 		}
 		return nil, fmt.Errorf("namespace %s has no agent%s; see fairway doctor", a.FairwayNamespace, where)
 	}
-	var plans []nodePlan
+	var nodes []nodePlan
 	for _, agent := range a.nodeAgents(ctx, client, pods) {
-		plans = append(plans, planOf(agent))
+		nodes = append(nodes, planOf(agent))
 	}
-	return plans, nil
+	return nodes, nil
 }
 
 func planOf(agent diagnosis.NodeAgent) nodePlan {
@@ -89,18 +103,19 @@ func planOf(agent diagnosis.NodeAgent) nodePlan {
 }
 
 // planVerdict tells whether there is nothing to do, and whether that is known.
-func planVerdict(plans []nodePlan) (fine, known bool) {
-	fine = !slices.ContainsFunc(plans, func(p nodePlan) bool { return p.Plan != nil && !p.Plan.Empty() })
-	known = !slices.ContainsFunc(plans, func(p nodePlan) bool {
+func planVerdict(all plans) (fine, known bool) {
+	fine = !slices.ContainsFunc(all.Nodes, func(p nodePlan) bool { return p.Plan != nil && !p.Plan.Empty() }) &&
+		!slices.ContainsFunc(all.Controller, func(p controllerPlan) bool { return !p.empty() })
+	known = !slices.ContainsFunc(all.Nodes, func(p nodePlan) bool {
 		return p.Plan == nil || p.Blocked != "" || p.Plan.Decided.IsZero()
-	})
+	}) && !slices.ContainsFunc(all.Controller, func(p controllerPlan) bool { return p.Problem != "" })
 	return fine, known || !fine
 }
 
 // planText is the plans for people.
-func planText(plans []nodePlan, now time.Time) string {
+func planText(all plans, now time.Time) string {
 	var text strings.Builder
-	for _, p := range plans {
+	for _, p := range all.Nodes {
 		fmt.Fprintf(&text, "%s  %s: ", p.Node, p.Agent)
 		switch {
 		case p.Plan == nil:
@@ -122,6 +137,9 @@ func planText(plans []nodePlan, now time.Time) string {
 			fmt.Fprintf(&text, "its registry holds %s\n", holding(p))
 		}
 		writePlan(&text, *p.Plan, now)
+	}
+	for _, p := range all.Controller {
+		text.WriteString(p.text())
 	}
 	return text.String()
 }

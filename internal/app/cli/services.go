@@ -28,9 +28,10 @@ import (
 
 // published is what was found of the cluster's Services.
 type published struct {
-	// Exporting is false if no controller publishes Services: then Services is what
-	// one would do.
+	// Exporting is false if no controller publishes Services, or none with the flags
+	// that are Tried: then Services is what one would do.
 	Exporting bool                    `json:"exporting"`
+	Tried     []string                `json:"tried,omitempty"`
 	Cluster   string                  `json:"cluster"`
 	Services  []diagnosis.ServiceLine `json:"services"`
 }
@@ -60,7 +61,7 @@ found out.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := access.bound(cmd.Context())
 			defer cancel()
-			found, err := access.published(ctx, try)
+			found, err := access.published(ctx, tried(try))
 			if err != nil {
 				return err
 			}
@@ -70,14 +71,35 @@ found out.`,
 			if len(args) > 0 && len(found.Services) == 0 {
 				return fmt.Errorf("no Service %s; see fairway services --all", args[0])
 			}
+			if found.Exporting {
+				client, err := access.kubernetes()
+				if err != nil {
+					return err
+				}
+				tellTold(ctx, client, found.Services)
+			}
 			err = access.print(cmd.OutOrStdout(), found, func(out io.Writer) error { return writeServices(out, *found, all || len(args) > 0) })
 			fine := !slices.ContainsFunc(found.Services, func(l diagnosis.ServiceLine) bool { return !l.Plain() })
 			return cmp.Or(err, verdict(fine, true))
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", all, "also those that are not published")
-	cmd.Flags().StringSliceVar(&try, "try", try, "flags of fairway-controller in place of those that it has")
+	cmd.Flags().StringArrayVar(&try, "try", try, "flags of fairway-controller in place of those that it has")
 	return cmd
+}
+
+// tried are the flags in values of --try: separated by commas, which may stand in
+// their values, too.
+func tried(values []string) (flags []string) {
+	for _, value := range values {
+		for i, flag := range strings.Split(value, ",--") {
+			if i > 0 {
+				flag = "--" + flag
+			}
+			flags = append(flags, flag)
+		}
+	}
+	return flags
 }
 
 // published decides what the controller has to.
@@ -99,7 +121,7 @@ func (a *access) published(ctx context.Context, try []string) (*published, error
 		return nil, fmt.Errorf("%w\nset CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file", err)
 	}
 	plan := export.Decide(export.Input{Policy: policy, Cluster: view, Entries: entries, Evidence: export.Evidence{Now: time.Now(), MaxShare: 1}})
-	return &published{Exporting: exporting, Cluster: policy.Cluster, Services: diagnosis.Services(plan)}, nil
+	return &published{Exporting: exporting, Tried: try, Cluster: policy.Cluster, Services: diagnosis.Services(plan)}, nil
 }
 
 // policy is that of the controller, and whether it publishes; with other flags it is
@@ -121,7 +143,7 @@ func (a *access) policy(ctx context.Context, client kubernetes.Interface, try []
 	default:
 		args = words(deployment.Spec.Template.Spec)
 	}
-	policy, exporting, err = controller.Policy(append(args, try...))
+	policy, exporting, err = controller.Policy(args, try)
 	if err == nil && policy.Cluster == "" {
 		err = fmt.Errorf("namespace %s has neither a controller nor an agent that says the cluster's id: give it with --try=--cluster-id=ID", a.FairwayNamespace)
 	}
@@ -189,8 +211,11 @@ func (a *access) shards(ctx context.Context, cluster string) (map[int][]registra
 
 func writeServices(out io.Writer, p published, all bool) error {
 	var text strings.Builder
-	if !p.Exporting {
-		text.WriteString("no controller publishes Services so; this is what one would do\n\n")
+	switch {
+	case len(p.Tried) > 0:
+		fmt.Fprintf(&text, "what a controller with %s would do; nothing is changed\n\n", strings.Join(p.Tried, " "))
+	case !p.Exporting:
+		text.WriteString("no controller publishes Services; this is what one would do\n\n")
 	}
 	shown, hidden := []diagnosis.ServiceLine{}, 0
 	for _, l := range p.Services {
@@ -205,8 +230,7 @@ func writeServices(out io.Writer, p published, all bool) error {
 		fmt.Fprintln(table, "SERVICE\tSTATE\tIN CONSUL\tADDRESS\tPASSING\tREASON")
 		for _, l := range shown {
 			fmt.Fprintln(table, strings.Join([]string{
-				l.Namespace + "/" + l.Service, l.State, cmp.Or(l.Consul, "-"), cmp.Or(l.Address, "-"),
-				fmt.Sprintf("%d of %d", l.Passing, l.Instances), l.Reason,
+				l.Namespace + "/" + l.Service, l.State, cmp.Or(l.Consul, "-"), cmp.Or(l.Address, "-"), passing(l), l.Reason,
 			}, "\t"))
 		}
 		if err := table.Flush(); err != nil {
@@ -219,13 +243,24 @@ func writeServices(out io.Writer, p published, all bool) error {
 	if hidden > 0 {
 		fmt.Fprintf(&text, "\nnot published: %d more; --all shows why\n", hidden)
 	}
+	if p.Exporting && slices.ContainsFunc(shown, func(l diagnosis.ServiceLine) bool { return len(l.Writes) > 0 }) {
+		text.WriteString("\nnext: look again; if that is still to be written, fairway doctor says what keeps the controller from it\n")
+	}
 	_, err := io.WriteString(out, text.String())
 	return err
 }
 
+// passing is how many of a Service's instances pass, if it is to have any.
+func passing(l diagnosis.ServiceLine) string {
+	if l.Consul == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", l.Passing, l.Instances)
+}
+
 // writeService writes what is particular about a Service.
 func writeService(text *strings.Builder, l diagnosis.ServiceLine) {
-	if len(l.Wrong)+len(l.Skipped)+len(l.Writes)+len(l.Held) == 0 {
+	if l.Plain() && len(l.Shared) == 0 {
 		return
 	}
 	fmt.Fprintf(text, "\n%s/%s\n", l.Namespace, l.Service)
@@ -233,13 +268,22 @@ func writeService(text *strings.Builder, l diagnosis.ServiceLine) {
 	for _, wrong := range l.Wrong {
 		line("wrong", wrong)
 	}
+	if l.State == string(export.Undecided) {
+		line("meanwhile", "what stands in Consul stays, and nothing new is registered")
+	}
 	for _, skipped := range l.Skipped {
 		line("skipped", skipped)
 	}
+	if len(l.Shared) > 0 {
+		line("shared", fmt.Sprintf("clients of %s are given the instances of %s, too", l.Consul, strings.Join(l.Shared, ", ")))
+	}
 	for _, w := range l.Writes {
-		line(w.Kind, fmt.Sprintf("%s  %s: %s", w.Place, w.Health, w.Reason))
+		line(w.Kind, fmt.Sprintf("%s at %s, %s: %s", w.Consul, w.Place, w.Health, w.Reason))
 	}
 	for _, h := range l.Held {
-		line("held", h.Place+": "+h.Reason)
+		line("held", fmt.Sprintf("%s at %s: %s", h.Consul, h.Place, h.Reason))
+	}
+	if l.Told != "" {
+		line("told", l.Told)
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairway.dev/fairway/internal/app/controller"
 	"fairway.dev/fairway/internal/diagnosis"
@@ -17,7 +20,7 @@ import (
 // What a person reads of a cluster is what the core decides of it.
 func TestServicesText(t *testing.T) {
 	t.Parallel()
-	policy, exporting, err := controller.Policy([]string{"/usr/bin/fairway-controller", "--cluster-id=east", "--agent-port=9980", "--export", "--listen=:9980"})
+	policy, exporting, err := controller.Policy([]string{"/usr/bin/fairway-controller", "--cluster-id=east", "--agent-port=9980", "--export", "--listen=:9980"}, nil)
 	if err != nil || !exporting || policy.Cluster != "east" {
 		t.Fatalf("policy %+v, exporting %v, %v", policy, exporting, err)
 	}
@@ -48,19 +51,31 @@ func TestServicesText(t *testing.T) {
 shop/web  published  web        endpoints  1 of 2   an annotation asks for it
 
 shop/web
-  register    10.0.0.1:8080  passing: not registered yet
-  register    10.0.0.2:8080  critical: not registered yet
+  register    web at 10.0.0.1:8080, passing: not registered yet
+  register    web at 10.0.0.2:8080, critical: not registered yet
 
 not published: 1 more; --all shows why
+
+next: look again; if that is still to be written, fairway doctor says what keeps the controller from it
 `},
 		"a mistake": {map[string]string{"fairway.dev/service-sync": "true", "fairway.dev/service-prot": "http"}, true, `SERVICE   STATE        IN CONSUL  ADDRESS    PASSING  REASON
-shop/db   unpublished  -          -          0 of 0   no annotation asks for it
+shop/db   unpublished  -          -          -        no annotation asks for it
 shop/web  published    web        endpoints  1 of 2   an annotation asks for it
 
 shop/web
   wrong       fairway.dev/service-prot: no such annotation on a Service; did you mean fairway.dev/service-port?
-  register    10.0.0.1:8080  passing: not registered yet
-  register    10.0.0.2:8080  critical: not registered yet
+  register    web at 10.0.0.1:8080, passing: not registered yet
+  register    web at 10.0.0.2:8080, critical: not registered yet
+
+next: look again; if that is still to be written, fairway doctor says what keeps the controller from it
+`},
+		"nobody knows": {map[string]string{"fairway.dev/service-sync": "yes"}, true, `SERVICE   STATE        IN CONSUL  ADDRESS  PASSING  REASON
+shop/db   unpublished  -          -        -        no annotation asks for it
+shop/web  undecided    -          -        -        an annotation is not understood
+
+shop/web
+  wrong       fairway.dev/service-sync: "yes" is neither true nor false
+  meanwhile   what stands in Consul stays, and nothing new is registered
 `},
 	} {
 		plan := export.Decide(export.Input{Policy: policy, Cluster: cluster(tt.annotations), Entries: nothing, Evidence: export.Evidence{MaxShare: 1}})
@@ -70,6 +85,81 @@ shop/web
 		}
 		if diff := cmp.Diff(tt.want, out.String()); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", name, diff)
+		}
+	}
+}
+
+// A name that two Services have is said of both, and what the controller could not
+// write stands with what it has told of that.
+func TestServicesSharedAndTold(t *testing.T) {
+	t.Parallel()
+	port := func(name string) export.Service {
+		return export.Service{Namespace: "shop", Name: name, UID: name, Type: export.TypeClusterIP, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+			Annotations: map[string]string{"fairway.dev/service-name": "web", "fairway.dev/service-address": "vip"}, Ports: []service.Port{{Port: 80}}}
+	}
+	policy, _, err := controller.Policy([]string{"--cluster-id=east"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := map[int][]registration.Entry{}
+	for number := range export.Shards {
+		entries[number] = nil
+	}
+	lines := diagnosis.Services(export.Decide(export.Input{
+		Policy: policy, Cluster: export.Cluster{Services: []export.Service{port("a"), port("b")}}, Entries: entries, Evidence: export.Evidence{MaxShare: 1},
+	}))
+	now := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	event := func(on, kind, reason string, ago time.Duration) corev1.Event {
+		return corev1.Event{
+			InvolvedObject: corev1.ObjectReference{Name: on}, Type: kind, Reason: reason, Message: "denied", LastTimestamp: metav1.NewTime(now.Add(-ago)),
+		}
+	}
+	told := warnings([]corev1.Event{
+		event("b", "Normal", "Published", time.Second), event("b", "Warning", "RegistryRefused", time.Minute), // that is over
+		event("a", "Warning", "RegistryRefused", 7*time.Second), event("a", "Warning", "RemovalsFrozen", time.Minute),
+	}, now)
+	if told["b"] != "" {
+		t.Errorf("told of b: %q", told["b"])
+	}
+	lines[0].Told = told["a"]
+	var out strings.Builder
+	if err := writeServices(&out, published{Exporting: true, Services: lines[:1]}, false); err != nil {
+		t.Fatal(err)
+	}
+	want := `SERVICE  STATE      IN CONSUL  ADDRESS  PASSING  REASON
+shop/a   published  web        vip      1 of 1   an annotation asks for it
+
+shop/a
+  shared      clients of web are given the instances of shop/b, too
+  register    web at 10.0.0.1:80, passing: not registered yet
+  told        7s ago: RegistryRefused: denied
+
+next: look again; if that is still to be written, fairway doctor says what keeps the controller from it
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What is to be tried may be a list, and says so what would be if it were.
+func TestServicesTried(t *testing.T) {
+	t.Parallel()
+	flags := tried([]string{"--export-all,--export-namespaces=shop,bar,--export-name={name}-{namespace}", "--export-ingress"})
+	want := []string{"--export-all", "--export-namespaces=shop,bar", "--export-name={name}-{namespace}", "--export-ingress"}
+	if diff := cmp.Diff(want, flags); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, tt := range []struct {
+		in   published
+		want string
+	}{
+		{published{Exporting: true}, ""},
+		{published{}, "no controller publishes Services; this is what one would do\n\n"},
+		{published{Tried: flags[:2]}, "what a controller with --export-all --export-namespaces=shop,bar would do; nothing is changed\n\n"},
+	} {
+		var out strings.Builder
+		if err := writeServices(&out, tt.in, false); err != nil || out.String() != tt.want {
+			t.Errorf("%+v: %q, %v, want %q", tt.in, out.String(), err, tt.want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairway.dev/fairway/internal/app/controller"
 	"fairway.dev/fairway/internal/diagnosis"
 	"fairway.dev/fairway/internal/nodeview"
 	"fairway.dev/fairway/internal/service"
@@ -57,7 +58,7 @@ func TestPlanText(t *testing.T) {
 		p.Decided = now.Add(-3 * time.Second)
 		return &p
 	}
-	plans := []nodePlan{
+	nodes := []nodePlan{
 		{Node: "n1", Agent: "a1", Entries: 1, Plan: plan(nodeview.Plan{Foreign: 2})},
 		{Node: "n2", Agent: "a2", Entries: 3, Plan: plan(nodeview.Plan{
 			Writes: []nodeview.Write{
@@ -88,18 +89,50 @@ n4  a4: publishes nothing for now, and takes nothing away: no usable answer from
   as of its last look, 3s ago, there was nothing to do
 n5  a5: publishes nothing for now, and takes nothing away: nothing has been looked at yet
 `
-	if diff := cmp.Diff(want, planText(plans, now)); diff != "" {
+	if diff := cmp.Diff(want, planText(plans{Nodes: nodes}, now)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	for _, c := range []struct {
-		plans       []nodePlan
+		nodes       []nodePlan
 		fine, known bool
 	}{
-		{plans[:1], true, true}, {plans[:2], false, true}, {plans[2:3], true, false}, {plans[3:4], true, false}, {plans, false, true},
+		{nodes[:1], true, true}, {nodes[:2], false, true}, {nodes[2:3], true, false}, {nodes[3:4], true, false}, {nodes, false, true},
 	} {
-		if fine, known := planVerdict(c.plans); fine != c.fine || known != c.known {
-			t.Errorf("fine %v, known %v of %+v", fine, known, c.plans)
+		if fine, known := planVerdict(plans{Nodes: c.nodes}); fine != c.fine || known != c.known {
+			t.Errorf("fine %v, known %v of %+v", fine, known, c.nodes)
 		}
+	}
+}
+
+// The plan is that of the controller, too: what it would write is said in a line for
+// each direction, which names the command that shows more.
+func TestPlanOfTheController(t *testing.T) {
+	all := []controllerPlan{
+		{Of: "services", Services: 3}, {Of: "imports", Services: 1},
+		{Of: "services", Services: 3, Writes: 2, Held: 1},
+		{Of: "imports", Problem: "ask Consul for the services: denied"},
+	}
+	want := `services  the controller has nothing to do; 3 Services are published
+imports   the controller has nothing to do; 1 Service is imported
+services  the controller has 2 to write, and holds 1; 3 Services are published; fairway services shows what and why
+imports   not known: ask Consul for the services: denied
+`
+	if diff := cmp.Diff(want, planText(plans{Controller: all}, time.Now())); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, c := range []struct {
+		of          []controllerPlan
+		fine, known bool
+	}{
+		{nil, true, true}, {all[:2], true, true}, {all[:3], false, true}, {all[3:], true, false}, {all, false, true},
+	} {
+		if fine, known := planVerdict(plans{Controller: c.of}); fine != c.fine || known != c.known {
+			t.Errorf("fine %v, known %v of %+v", fine, known, c.of)
+		}
+	}
+	args := []string{"/usr/bin/fairway-controller", "--cluster-id=east", "--export", "--export-all=false", "--import-connections=5", "--listen=:9980"}
+	if !controller.Exports(args) || controller.Imports(args) || controller.Exports(nil) || !controller.Imports([]string{"--import"}) {
+		t.Error("what the controller was asked to do is not understood")
 	}
 }
 

@@ -49,8 +49,8 @@ type exporter struct {
 	permitted permitted
 	told      map[export.Object]stand
 	untold    []untold
-	// What was told of removals, with the Services' UIDs, and of refusals.
-	frozen, refusedWhy map[export.Object]string
+	frozen    map[export.Object]string      // what was told of removals, with the Services' UIDs
+	refusals  map[export.Object]toldRefusal // of what was refused, until all is taken
 }
 
 // shard is one of the virtual nodes, as this loop knows it.

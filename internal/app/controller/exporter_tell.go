@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fairway.dev/fairway/internal/export"
+	"fairway.dev/fairway/internal/registration"
 	"fairway.dev/fairway/internal/service"
 )
 
@@ -48,7 +49,12 @@ func standOf(result export.Result) stand {
 		for _, err := range result.Errors {
 			problems = append(problems, err.String())
 		}
-		return stand{reasonAnnotation, strings.Join(problems, "; "), true}
+		meanwhile := map[export.Verdict]string{
+			export.Published:   "All else of the Service is published",
+			export.Unpublished: "Not published in Consul: " + result.Reason,
+			export.Undecided:   "Until that is corrected, what stands in Consul stays, and nothing new is published",
+		}
+		return stand{reasonAnnotation, strings.Join(problems, "; ") + ". " + meanwhile[result.Verdict], true}
 	case result.Verdict == export.Undecided:
 		return stand{reasonUnpublished, "What stands in Consul stays as it is, and nothing new is published: " + result.Reason, true}
 	case result.Verdict == export.Unpublished:
@@ -57,6 +63,8 @@ func standOf(result export.Result) stand {
 		return stand{reasonSkipped, fmt.Sprintf("Service %q has no instance in Consul: %s", result.Name, result.Skipped[0].Reason), true}
 	case len(result.Skipped) > 0:
 		return stand{reasonSkipped, fmt.Sprintf("Some endpoints are not published: %s", result.Skipped[0].Reason), true}
+	case len(result.Instances) == 0:
+		return stand{reasonPublished, fmt.Sprintf("Published in Consul as %q, where nothing stands for now: %s", result.Name, result.Reason), false}
 	}
 	return stand{reasonPublished, fmt.Sprintf("Published in Consul as %q: %s", result.Name, result.Reason), false}
 }
@@ -82,7 +90,7 @@ func (e *exporter) tell(plan export.Plan, problem string) {
 		shard.told = !shard.readAt.IsZero() || shard.told
 	}
 	refused := e.refused(plan)
-	e.tellRefused(refused, now)
+	e.tellRefused(plan, refused, now)
 	e.tellFrozen(plan, now)
 	e.spread(now)
 	e.count(plan, refused)
@@ -92,7 +100,9 @@ func (e *exporter) tell(plan export.Plan, problem string) {
 		details = append(details, frozenText(len(plan.Frozen), plan.Frozen[0].Reason, plan.Frozen[0].Waits))
 	}
 	if len(refused) > 0 {
-		details = append(details, fmt.Sprintf("%d instances of Services are refused by Consul", len(refused)))
+		first := refused[slices.Min(slices.Collect(maps.Keys(refused)))]
+		details = append(details, fmt.Sprintf("Consul refuses %s; of %s: %s",
+			numberOf(len(refused), "instance of a Service", "instances of Services"), first.service, first.why))
 	}
 	e.report.set(strings.Join(slices.DeleteFunc([]string{problem, e.blocked()}, func(s string) bool { return s == "" }), "; "), strings.Join(details, "\n"))
 }
@@ -150,19 +160,47 @@ func serviceObject(in service.Instance) export.Object {
 	return export.Object{Kind: export.KindService, Namespace: in.Endpoint.Namespace, Name: in.Endpoint.Service}
 }
 
-// tellRefused tells once of each Service that and why Consul refuses it.
-func (e *exporter) tellRefused(refused map[string]refusal, now time.Time) {
-	why := map[export.Object]string{}
+// toldRefusal is that Consul refuses instances of a Service, as it was told.
+type toldRefusal struct {
+	refusal
+	taken bool // Consul has taken an instance since
+}
+
+// took notes that Consul has taken a write.
+func (e *exporter) took(op registration.Op) {
+	svc := serviceObject(op.Instance)
+	if t, refused := e.refusals[svc]; refused && op.Kind != registration.Deregister {
+		t.taken = true
+		e.refusals[svc] = t
+	}
+}
+
+// tellRefused tells once of each Service that and why Consul refuses it, and that it
+// does not any more when all of it is written.
+func (e *exporter) tellRefused(plan export.Plan, refused map[string]refusal, now time.Time) {
+	before := e.refusals
+	e.refusals = map[export.Object]toldRefusal{}
 	for _, id := range slices.Sorted(maps.Keys(refused)) {
 		r := refused[id]
-		if why[r.service] == "" {
-			why[r.service] = r.why
-			if e.refusedWhy[r.service] != r.why {
-				e.note(r.service, r.uid, stand{reasonRefused, "Consul does not take an instance: " + r.why, true}, now)
-			}
+		if _, twice := e.refusals[r.service]; twice {
+			continue
+		}
+		e.refusals[r.service] = toldRefusal{refusal: r}
+		if before[r.service].why != r.why {
+			e.note(r.service, r.uid, stand{reasonRefused, "Consul does not take an instance: " + r.why, true}, now)
 		}
 	}
-	e.refusedWhy = why
+	for _, op := range plan.Ops { // until those are written nobody knows
+		svc := serviceObject(op.Instance)
+		if _, is := e.refusals[svc]; !is && before[svc].why != "" {
+			e.refusals[svc] = before[svc]
+		}
+	}
+	for svc, t := range before {
+		if _, still := e.refusals[svc]; !still && t.taken {
+			e.note(svc, t.uid, stand{reasonPublished, "Published in Consul: it takes all instances now", false}, now)
+		}
+	}
 }
 
 // tellFrozen tells once of each Service that removals are frozen, and that none is
@@ -181,7 +219,8 @@ func (e *exporter) tellFrozen(plan export.Plan, now time.Time) {
 		frozen[svc] = uid
 		if _, before := e.frozen[svc]; !before {
 			e.note(svc, uid, stand{reasonFrozen, frozenText(counts[svc], f.Reason, f.Waits) +
-				". To let all go that are frozen, annotate the Lease " + leaseName + " with " + allowRemovals + "=TIME", true}, now)
+				". To let all go that are frozen, annotate the Lease " + leaseName + " with " + allowRemovals + "=TIME, such as " +
+				now.Add(10*time.Minute).UTC().Format(time.RFC3339) + " (docs/removals.md#services)", true}, now)
 		}
 	}
 	for svc, uid := range e.frozen {
@@ -193,5 +232,13 @@ func (e *exporter) tellFrozen(plan export.Plan, now time.Time) {
 }
 
 func frozenText(n int, reason, waits string) string {
-	return fmt.Sprintf("%d removals of instances of Services are frozen: %s; waiting: %s", n, reason, waits)
+	return fmt.Sprintf("frozen: %s: %s; waiting: %s", numberOf(n, "removal of an instance of a Service", "removals of instances of Services"), reason, waits)
+}
+
+// numberOf is a number of something.
+func numberOf(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -118,6 +118,7 @@ func (e *exporter) write(ctx context.Context, shard *shard, op registration.Op) 
 				return
 			}
 			delete(e.failures, op.Instance.ID)
+			e.took(op)
 			e.ledger.Wrote(op)
 			e.log.Info("Consul changed", "op", string(op.Kind), "service", op.Instance.Name, "endpoint", op.Instance.Endpoint.String(),
 				"health", string(op.Instance.Health), "reason", op.Reason)

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"io"
+
 	"github.com/spf13/pflag"
 
 	"fairway.dev/fairway/internal/app/process"
@@ -36,4 +38,19 @@ func (o ImportOptions) Validate() error {
 	c.That(o.ImportConnections > 0, "--import-connections %d: must be 1 or more", o.ImportConnections)
 	c.That(o.ImportMaxLossShare >= 0 && o.ImportMaxLossShare <= 1, "--import-max-loss-share %v: must be from 0 to 1", o.ImportMaxLossShare)
 	return c.Err()
+}
+
+// Imports tells whether a controller with these arguments imports services.
+func Imports(args []string) bool { return switched(args, "import") }
+
+// Exports tells whether a controller with these arguments publishes Services.
+func Exports(args []string) bool { return switched(args, "export") }
+
+// switched is the value of a flag, whatever the others are.
+func switched(args []string, name string) bool {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.ParseErrorsAllowlist.UnknownFlags = true
+	on := f.Bool(name, false, "")
+	return f.Parse(args) == nil && *on
 }

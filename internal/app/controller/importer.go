@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -139,7 +138,7 @@ func (i *importer) tell(plan consulimport.Plan, silent string) {
 		details = append(details, "the API server is not heard of all that imports need: "+silent)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(counts)) {
-		details = append(details, fmt.Sprintf("%d imported Services stay as they are: %s", counts[reason], reason))
+		details = append(details, numberOf(counts[reason], "imported Service stays as it is", "imported Services stay as they are")+": "+reason)
 	}
 	i.report.unblock(strings.Join(details, "\n"))
 }

@@ -65,7 +65,7 @@ type Source struct {
 // room is what is watched together: all namespaces, or one.
 type room struct {
 	imports  *store[asked]
-	services *store[consulimport.Service]
+	services *store[seen]
 	slices   *store[consulimport.Slice]
 }
 
@@ -232,7 +232,7 @@ func (s *Source) View() View {
 	for _, r := range s.rooms {
 		for ref, service := range r.services.objects {
 			if namespaces[ref.Namespace] {
-				v.Services = append(v.Services, service.value)
+				v.Services = append(v.Services, service.value.Service)
 			}
 		}
 		for ref, slice := range r.slices.objects {

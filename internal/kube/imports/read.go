@@ -75,13 +75,20 @@ func Read(in *v1alpha1.ConsulImport) consulimport.Import {
 	return out
 }
 
+// seen is a Service as it is.
+type seen struct {
+	consulimport.Service
+	// ports are those of one of ours, with what others have set on them.
+	ports []corev1.ServicePort
+}
+
 // readService keeps of a Service that is not ours no more than that there is one.
-func readService(object any) (metav1.Object, consulimport.Service, error) {
+func readService(object any) (metav1.Object, seen, error) {
 	s, ok := object.(*corev1.Service)
 	if !ok {
-		return nil, consulimport.Service{}, fmt.Errorf("a watch of Services brought a %T", object)
+		return nil, seen{}, fmt.Errorf("a watch of Services brought a %T", object)
 	}
-	out := consulimport.Service{Object: objectOf(s)}
+	out := seen{Service: consulimport.Service{Object: objectOf(s)}}
 	if out.Import == "" || len(s.Spec.Selector) > 0 {
 		out.Object = consulimport.Object{Ref: out.Ref}
 		return s, out, nil
@@ -95,6 +102,7 @@ func readService(object any) (metav1.Object, consulimport.Service, error) {
 		out.Type = consulimport.ClusterIP
 	}
 	if out.Type != consulimport.ExternalName {
+		out.ports = s.Spec.Ports
 		for _, p := range s.Spec.Ports {
 			out.Ports = append(out.Ports, consulimport.Port{Name: p.Name, Port: uint16(p.Port), Protocol: string(p.Protocol)}) //nolint:gosec // as above
 		}
@@ -104,9 +112,9 @@ func readService(object any) (metav1.Object, consulimport.Service, error) {
 	return s, out, nil
 }
 
-func sameService(a, b consulimport.Service) bool {
+func sameService(a, b seen) bool {
 	a.Version, b.Version = "", ""
-	return reflect.DeepEqual(a, b)
+	return reflect.DeepEqual(a.Service, b.Service)
 }
 
 // readSlice reads one of our slices: no others are watched.

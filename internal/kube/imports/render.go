@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairway.dev/fairway/api/v1alpha1"
 	"fairway.dev/fairway/internal/consulimport"
@@ -97,24 +98,48 @@ func newService(s consulimport.Service) *corev1.Service {
 		out.Spec.ClusterIP = corev1.ClusterIPNone
 	}
 	out.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack)
-	out.Spec.Ports = servicePorts(s.Ports)
+	out.Spec.Ports = servicePorts(s.Ports, nil)
 	return out
 }
 
-func servicePorts(ports []consulimport.Port) []corev1.ServicePort {
-	var out []corev1.ServicePort
-	for _, p := range ports {
-		out = append(out, corev1.ServicePort{Name: p.Name, Port: int32(p.Port), Protocol: corev1.Protocol(p.Protocol)})
+// servicePorts are the ports of a Service that has some, or none yet. What others have
+// set on one stays, such as nodePort and appProtocol, and goes with its name; with its
+// number if that name is new; and if all but one are known again, with that one.
+func servicePorts(ports []consulimport.Port, have []corev1.ServicePort) []corev1.ServicePort {
+	out := make([]corev1.ServicePort, len(ports))
+	known, left := make([]bool, len(ports)), slices.Clone(have)
+	for _, same := range []func(corev1.ServicePort, consulimport.Port) bool{
+		func(h corev1.ServicePort, p consulimport.Port) bool { return h.Name == p.Name },
+		func(h corev1.ServicePort, p consulimport.Port) bool {
+			return h.Port == int32(p.Port) && h.Protocol == corev1.Protocol(p.Protocol)
+		},
+		func(corev1.ServicePort, consulimport.Port) bool { return len(have) == len(ports) && len(left) == 1 },
+	} {
+		for i, p := range ports {
+			if known[i] {
+				continue
+			}
+			if at := slices.IndexFunc(left, func(h corev1.ServicePort) bool { return same(h, p) }); at >= 0 {
+				out[i], known[i] = left[at], true
+				left = slices.Delete(left, at, at+1)
+			}
+		}
+	}
+	for i, p := range ports {
+		if out[i].TargetPort.IntVal == out[i].Port {
+			out[i].TargetPort = intstr.IntOrString{} // nobody's word: the API server makes it the port
+		}
+		out[i].Name, out[i].Port, out[i].Protocol = p.Name, int32(p.Port), corev1.Protocol(p.Protocol)
 	}
 	return out
 }
 
 // servicePatch is what changes of a Service.
-func servicePatch(before, s consulimport.Service) map[string]any {
-	labelled, annotated := serviceTexts(s, before)
+func servicePatch(before seen, s consulimport.Service) map[string]any {
+	labelled, annotated := serviceTexts(s, before.Service)
 	spec := map[string]any{}
 	if !slices.Equal(before.Ports, s.Ports) {
-		spec["ports"] = servicePorts(s.Ports)
+		spec["ports"] = servicePorts(s.Ports, before.ports)
 	}
 	if before.ExternalName != s.ExternalName {
 		spec["externalName"] = s.ExternalName

@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"fairway.dev/fairway/api/v1alpha1"
 	"fairway.dev/fairway/internal/consulimport"
@@ -56,6 +57,62 @@ func slice(change ...func(*consulimport.Slice)) consulimport.Slice {
 	return s
 }
 
+// What others have set on a port stays when Fairway changes the ports: the API server
+// would keep a nodePort by the port's name alone, and nothing else.
+func TestPortsKeepWhatOthersSet(t *testing.T) {
+	t.Parallel()
+	theirs := func(name string, port, nodePort int32) corev1.ServicePort {
+		return corev1.ServicePort{
+			Name: name, Port: port, Protocol: corev1.ProtocolTCP, NodePort: nodePort,
+			AppProtocol: new("kubernetes.io/h2c"), TargetPort: intstr.FromInt32(port),
+		}
+	}
+	ours := func(name string, port uint16) consulimport.Port {
+		return consulimport.Port{Name: name, Port: port, Protocol: "TCP"}
+	}
+	for name, tt := range map[string]struct {
+		have      []corev1.ServicePort
+		want      []consulimport.Port
+		nodePorts []int32 // 0 is a port that is new
+	}{
+		"another number":          {[]corev1.ServicePort{theirs("", 80, 30080)}, []consulimport.Port{ours("", 81)}, []int32{30080}},
+		"another name":            {[]corev1.ServicePort{theirs("", 80, 30080)}, []consulimport.Port{ours("http", 80)}, []int32{30080}},
+		"another name and number": {[]corev1.ServicePort{theirs("", 80, 30080)}, []consulimport.Port{ours("http", 81)}, []int32{30080}},
+		"one more":                {[]corev1.ServicePort{theirs("http", 80, 30080)}, []consulimport.Port{ours("grpc", 90), ours("http", 80)}, []int32{0, 30080}},
+		"one less":                {[]corev1.ServicePort{theirs("http", 80, 30080), theirs("grpc", 90, 30090)}, []consulimport.Port{ours("grpc", 90)}, []int32{30090}},
+		"numbers change places":   {[]corev1.ServicePort{theirs("http", 80, 30080), theirs("grpc", 90, 30090)}, []consulimport.Port{ours("http", 90), ours("grpc", 80)}, []int32{30080, 30090}},
+		"one of two is another":   {[]corev1.ServicePort{theirs("http", 80, 30080), theirs("grpc", 90, 30090)}, []consulimport.Port{ours("http", 80), ours("admin", 70)}, []int32{30080, 30090}},
+		"both are others":         {[]corev1.ServicePort{theirs("http", 80, 30080), theirs("grpc", 90, 30090)}, []consulimport.Port{ours("x", 1), ours("y", 2)}, []int32{0, 0}},
+	} {
+		there := newService(shopService())
+		there.Spec.Ports = tt.have
+		_, before, err := readService(stored(there, "5"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got corev1.Service
+		merge(t, there, servicePatch(before, shopService(func(s *consulimport.Service) { s.Version, s.Ports = "5", tt.want })), &got)
+		var want []corev1.ServicePort
+		for i, p := range tt.want {
+			if tt.nodePorts[i] == 0 {
+				want = append(want, corev1.ServicePort{Name: p.Name, Port: int32(p.Port), Protocol: corev1.ProtocolTCP})
+				continue
+			}
+			w := theirs(p.Name, int32(p.Port), tt.nodePorts[i])
+			w.TargetPort = intstr.IntOrString{} // which the API server makes the port
+			want = append(want, w)
+		}
+		if diff := cmp.Diff(want, got.Spec.Ports); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	targeted := theirs("http", 80, 30080)
+	targeted.TargetPort = intstr.FromInt32(8080) // somebody's word
+	if got := servicePorts([]consulimport.Port{ours("http", 81)}, []corev1.ServicePort{targeted}); got[0].TargetPort.IntVal != 8080 {
+		t.Errorf("the target port is %v", got[0].TargetPort)
+	}
+}
+
 // stored is an object as the API server would hand it out.
 func stored[T metav1.Object](o T, version string) T {
 	o.SetUID("uid-1")
@@ -81,7 +138,7 @@ func TestI6WhatIsWrittenIsReadBack(t *testing.T) {
 		made := stored(newService(want), "5")
 		_, got, err := readService(made)
 		want.Version = "5"
-		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		if diff := cmp.Diff(want, got.Service); diff != "" || err != nil {
 			t.Errorf("%s: %v (-written +read):\n%s", name, err, diff)
 		}
 	}
@@ -115,9 +172,9 @@ func TestAChangeIsOfOursAlone(t *testing.T) {
 		s.Ports, s.Owner = s.Ports[:1], "u2"
 	})
 	var got corev1.Service
-	merge(t, there, servicePatch(before, want), &got)
+	merge(t, there, servicePatch(seen{before, there.Spec.Ports}, want), &got)
 	_, read, err := readService(&got)
-	if diff := cmp.Diff(want, read); diff != "" || err != nil {
+	if diff := cmp.Diff(want, read.Service); diff != "" || err != nil {
 		t.Errorf("%v (-wanted +read):\n%s", err, diff)
 	}
 	if got.Labels["theirs"] != "1" || got.Annotations["theirs"] != "2" || got.Spec.ClusterIP != "10.0.0.7" || got.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
@@ -197,7 +254,7 @@ func TestI5WhoseAnObjectIs(t *testing.T) {
 		spoil(made)
 		_, got, err := readService(made)
 		want := consulimport.Service{Object: consulimport.Object{Ref: consulimport.Ref{Namespace: "shop", Name: "web"}}}
-		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		if diff := cmp.Diff(want, got.Service); diff != "" || err != nil || got.ports != nil {
 			t.Errorf("a Service %s: %v (-want +got):\n%s", name, err, diff)
 		}
 	}

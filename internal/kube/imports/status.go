@@ -39,6 +39,14 @@ func (s *Source) Tell(ctx context.Context, view View, status consulimport.Status
 	return true, s.room(status.Import.Namespace).imports.wrote(answer)
 }
 
+// Says is what a ConsulImport was told last of its condition Ready; empty if nothing.
+func (v View) Says(ref consulimport.Ref) (reason, message string) {
+	if c := meta.FindStatusCondition(v.asked[ref].value.status.Conditions, consulimport.ConditionReady); c != nil {
+		return c.Reason, c.Message
+	}
+	return "", ""
+}
+
 // statusOf is a status in the words of the API. A condition keeps the time of its
 // last transition as long as its status is the same.
 func statusOf(in asked, s consulimport.Status, now time.Time) v1alpha1.ConsulImportStatus {

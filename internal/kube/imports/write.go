@@ -35,11 +35,12 @@ func (r *Refused) Error() string { return "refused by the API server: " + r.Word
 // not known whether it was done.
 func (s *Source) Apply(ctx context.Context, op consulimport.Op) error {
 	if op.Service != nil {
-		w := writer[consulimport.Service]{
+		w := writer[seen]{
 			s.core, servicesResource, s.room(op.Service.Ref.Namespace).services, &corev1.Service{},
-			func(want consulimport.Service) runtime.Object { return newService(want) }, servicePatch,
+			func(want seen) runtime.Object { return newService(want.Service) },
+			func(before, want seen) map[string]any { return servicePatch(before, want.Service) },
 		}
-		return w.apply(ctx, op.Verb, op.Service.Object, *op.Service)
+		return w.apply(ctx, op.Verb, op.Service.Object, seen{Service: *op.Service})
 	}
 	w := writer[consulimport.Slice]{
 		s.discovery, slicesResource, s.room(op.Slice.Ref.Namespace).slices, &discoveryv1.EndpointSlice{},
