@@ -171,7 +171,7 @@ func TestLeavingLasts(t *testing.T) {
 	} {
 		shown := sighting(true, nil).Pod
 		leave(&shown)
-		pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{now}, time.Time{}, at(20), false)
+		pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{now}, Settling{}, at(20), false)
 		if health, _ := pods[0].Status(); health != service.Critical || !again.IsZero() {
 			t.Errorf("%s: %+v", name, pods[0])
 		}
@@ -188,11 +188,11 @@ func TestI1ALackingListTakesNoAnnotationBack(t *testing.T) {
 	unready.Pod.ContainersReady = false
 	shown := Join(Side{Live: true, Pods: []Sighting{annotated("web")}}, Side{Live: true, Pods: []Sighting{annotated("web,api")}}).Pods[0]
 	lacking := Join(Side{Live: true, Pods: []Sighting{unready}}, Side{Live: true}).Pods
-	pods, _ := Settle(map[string]service.Pod{"u1": shown}, lacking, time.Time{}, at(20), false)
+	pods, _ := Settle(map[string]service.Pod{"u1": shown}, lacking, Settling{}, at(20), false)
 	if len(pods) != 1 || pods[0].Annotations["names"] != "web,api" || pods[0].ContainersReady {
 		t.Errorf("%+v; want the API server's annotations with the kubelet's readiness", pods)
 	}
-	pods, _ = Settle(map[string]service.Pod{}, lacking, time.Time{}, at(20), false)
+	pods, _ = Settle(map[string]service.Pod{}, lacking, Settling{}, at(20), false)
 	if len(pods) != 1 || pods[0].Annotations["names"] != "web" {
 		t.Errorf("%+v; want the kubelet's annotations of a pod of which the API server has said nothing", pods)
 	}
@@ -208,16 +208,17 @@ func TestSettle(t *testing.T) {
 		}
 		return pod
 	}
-	restart, end := at(20), at(20).Add(SettleFor)
+	restart, end := Restarted(at(20)), at(20).Add(SettleFor)
 	for name, c := range map[string]struct {
-		shown, now  service.Pod
-		restart, at time.Time
-		held        bool
+		shown, now service.Pod
+		restart    Settling
+		at         time.Time
+		held       bool
 	}{
 		"only unready":            {ready, unready(nil), restart, at(21), true},
 		"until its time is over":  {ready, unready(nil), restart, end.Add(-1), true},
 		"its time is over":        {ready, unready(nil), restart, end, false},
-		"no restart was seen":     {ready, unready(nil), time.Time{}, at(21), false},
+		"no restart was seen":     {ready, unready(nil), Settling{}, at(21), false},
 		"was not ready before":    {unready(nil), unready(nil), restart, at(21), false},
 		"was not there before":    {service.Pod{}, unready(nil), restart, at(21), false},
 		"terminates":              {ready, unready(func(p *service.Pod) { p.Terminating = true }), restart, at(21), false},
@@ -244,7 +245,7 @@ func TestSettle(t *testing.T) {
 // A kubelet that remembers forgets those that have just started, and those that the
 // API server does not have Ready; of the others its word counts at once.
 func TestSettleOfAKubeletThatRemembers(t *testing.T) {
-	restart, unready := at(20), sighting(false, func(s *Sighting) { s.Pod.ContainersReadySince = at(21) }).Pod
+	restart, unready := Restarted(at(20)), sighting(false, func(s *Sighting) { s.Pod.ContainersReadySince = at(21) }).Pod
 	for name, c := range map[string]struct {
 		ready bool // at the API server
 		since time.Time
@@ -262,8 +263,37 @@ func TestSettleOfAKubeletThatRemembers(t *testing.T) {
 				t.Errorf("%s: look %d: %+v", name, look, shown)
 			}
 		}
-		if pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{unready}, restart, restart.Add(SettleFor), true); pods[0].ContainersReady || !again.IsZero() {
+		if pods, again := Settle(map[string]service.Pod{"u1": shown}, []service.Pod{unready}, restart, at(20).Add(SettleFor), true); pods[0].ContainersReady || !again.IsZero() {
 			t.Errorf("%s: when its time is over: %+v", name, pods[0])
+		}
+	}
+}
+
+// While nobody can say what its probes find the kubelet's time does not begin.
+func TestSettleWhileNobodyAnswers(t *testing.T) {
+	ready, unready := sighting(true, nil).Pod, sighting(false, func(s *Sighting) { s.Pod.ContainersReadySince = at(21) }).Pod
+	held := func(s Settling, at time.Time) bool {
+		pods, again := Settle(map[string]service.Pod{"u1": ready}, []service.Pod{unready}, s, at, true)
+		if silent := pods[0].HeldReady != "" && again.IsZero(); silent != s.unheard {
+			t.Errorf("at %s: again at %s: %+v", at, again, pods[0])
+		}
+		return pods[0].ContainersReady
+	}
+	back := at(20).Add(time.Hour)
+	s := Restarted(at(20)).Heard(true, at(20)).Heard(false, at(30))
+	if !held(s, back) {
+		t.Error("it is not held while nobody answers")
+	}
+	s = s.Heard(false, back).Heard(true, back).Heard(true, back.Add(SettleFor/2))
+	if !held(s, back.Add(SettleFor-1)) || held(s, back.Add(SettleFor)) {
+		t.Error("the time is not that since somebody answers")
+	}
+	for name, s := range map[string]Settling{
+		"it has settled":    s.Heard(false, back.Add(SettleFor)),
+		"it never was gone": Settling{}.Heard(false, at(20)).Heard(true, at(21)),
+	} {
+		if held(s, back.Add(SettleFor)) {
+			t.Errorf("%s, and nobody answers: it is held", name)
 		}
 	}
 }

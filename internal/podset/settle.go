@@ -12,6 +12,34 @@ import (
 // configured.
 const SettleFor = 20 * time.Second
 
+// Settling is the time after a restart of the kubelet in which it may not have
+// probed again what it has forgotten. The zero value is a kubelet that was never
+// seen to restart.
+type Settling struct {
+	since   time.Time // it restarted, or was first heard of after that
+	unheard bool      // nobody has answered since who would tell what its probes find
+}
+
+// Restarted is from when the kubelet was last seen to be gone or back.
+func Restarted(at time.Time) Settling { return Settling{since: at} }
+
+// Heard takes in whether a source of pods answers. The time begins when one does:
+// while the API server is away too, a kubelet that starts does not know its pods.
+func (s Settling) Heard(answers bool, at time.Time) Settling {
+	switch {
+	case !s.unheard && !s.lasts(at):
+	case !answers:
+		s.unheard = true
+	case s.unheard:
+		s = Settling{since: at}
+	}
+	return s
+}
+
+func (s Settling) lasts(at time.Time) bool {
+	return s.unheard || !s.since.IsZero() && at.Before(s.since.Add(SettleFor))
+}
+
 // Settle holds back the moment of unreadiness that the restart of a kubelet
 // brings: it forgets what its probes found, and calls a container that has one
 // unready until the probe has run again. One before 1.35 does so with every
@@ -22,9 +50,9 @@ const SettleFor = 20 * time.Second
 // was away until the node's pods were made unready for that.
 //
 // shown are the pods as they were shown last, by UID, now as they are reported,
-// and restart is when the kubelet was last seen to be gone or back, zero if
-// never. A pod that was shown ready counts as ready until SettleFor after the
-// restart, unless it is leaving or a container of it has really stopped.
+// and remembers is whether this is such a later kubelet. A pod that was shown ready
+// counts as ready until the kubelet has settled, unless it is leaving or a container
+// of it has really stopped.
 //
 // Restart or not, what was shown and is never taken back stays: that a pod
 // terminates or has ended. The source that said so may not name it any more, and
@@ -34,9 +62,7 @@ const SettleFor = 20 * time.Second
 // pod that was added since (I1).
 //
 // It returns the pods to show, and when to look again, zero if there is no need.
-func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Time, remembers bool) ([]service.Pod, time.Time) {
-	until := restart.Add(SettleFor)
-	settling := !restart.IsZero() && at.Before(until)
+func Settle(shown map[string]service.Pod, now []service.Pod, s Settling, at time.Time, remembers bool) ([]service.Pod, time.Time) {
 	var again time.Time
 	out := make([]service.Pod, 0, len(now))
 	for _, pod := range now {
@@ -46,11 +72,13 @@ func Settle(shown map[string]service.Pod, now []service.Pod, restart, at time.Ti
 			pod.HeldReady = ""
 		}
 		pod = lasting(pod, last)
-		if settling && unreadyOnly(last, pod) && !(remembers && established(last, restart)) {
+		if s.lasts(at) && unreadyOnly(last, pod) && !(remembers && established(last, s.since)) {
 			pod.ContainersReady, pod.ContainersReadySince = true, last.ContainersReadySince
-			pod.HeldReady = fmt.Sprintf("containers were ready before their kubelet restarted at %s, and have not stopped since; "+
-				"it has until %s to probe them again", restart.UTC().Format(time.TimeOnly), until.UTC().Format(time.TimeOnly))
-			again = until
+			pod.HeldReady = "containers were ready before their kubelet restarted, and have not stopped since; it has not probed them again"
+			if !s.unheard {
+				again = s.since.Add(SettleFor)
+				pod.HeldReady += fmt.Sprintf(", for which it has until %s", again.UTC().Format(time.TimeOnly))
+			}
 		}
 		out = append(out, pod)
 	}

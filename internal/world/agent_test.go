@@ -25,7 +25,7 @@ const (
 type agent struct {
 	shown    map[string]service.Pod // by UID, as they were shown last
 	word     map[string]service.Pod // by UID, as the API server last told of those shown
-	restart  time.Time              // of the kubelet
+	settling podset.Settling        // since the kubelet's last restart
 	view     map[string]record      // nil if the registry is not known
 	doubt    bool                   // a write failed since the registry was looked at
 	unheard  map[string]bool        // by instance ID: whose write that was
@@ -65,7 +65,8 @@ func (w *world) snapshot() (pods []service.Pod, gone map[string]string, synced b
 		w.agent.word[s.Pod.Ref.UID] = s.Pod
 	}
 	view := podset.Join(kubelet.Side, api.Side)
-	pods, _ = podset.Settle(w.agent.shown, view.Pods, w.agent.restart, w.node.clock, kubelet.Live)
+	w.agent.settling = w.agent.settling.Heard(api.Live || kubelet.Live, w.node.clock)
+	pods, _ = podset.Settle(w.agent.shown, view.Pods, w.agent.settling, w.node.clock, kubelet.Live)
 	before := w.agent.shown
 	w.agent.shown = map[string]service.Pod{}
 	for _, pod := range pods {

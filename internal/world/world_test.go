@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
+	"fairway.dev/fairway/internal/podset"
 	"fairway.dev/fairway/internal/registration"
 )
 
@@ -82,7 +83,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"strangers":              w.meddle,
 		"the registry is lost":   w.lose,
 		"the agent starts anew":  w.startAnew,
-		"the kubelet starts":     func(*rapid.T) { w.agent.restart = w.node.clock },
+		"the kubelet starts":     func(*rapid.T) { w.agent.settling = podset.Restarted(w.node.clock) },
 		"time passes":            w.pause,
 		"all is well":            func(*rapid.T) { w.quiet(); w.workOff() },
 		"all is calm for a time": w.calm,

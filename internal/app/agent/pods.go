@@ -130,7 +130,7 @@ func (n *nodePods) Run(ctx context.Context) error {
 func (n *nodePods) show(ctx context.Context) error {
 	var (
 		live     <-chan struct{}
-		restart  time.Time // when the kubelet was last seen to be gone or back
+		settling podset.Settling
 		problems = map[string]string{}
 	)
 	if n.live != nil {
@@ -146,11 +146,11 @@ func (n *nodePods) show(ctx context.Context) error {
 		case <-n.base.Changed():
 		case <-settled.C:
 		case <-n.restarts:
-			restart = time.Now()
+			settling = podset.Restarted(time.Now())
 			n.log.Info("the kubelet restarts", "settled_in", podset.SettleFor.String())
 		}
 		n.report(problems)
-		if again := n.look(restart); !again.IsZero() {
+		if again := n.look(&settling); !again.IsZero() {
 			settled.Reset(time.Until(again))
 		}
 	}
@@ -158,19 +158,21 @@ func (n *nodePods) show(ctx context.Context) error {
 
 // look makes the picture and returns when to do so again without news, zero if
 // there is no need.
-func (n *nodePods) look(restart time.Time) (again time.Time) {
+func (n *nodePods) look(settling *podset.Settling) (again time.Time) {
 	base, live := n.base.State(), kube.State{}
 	if n.live != nil {
 		live = n.live.State()
 	}
 	view := podset.Join(live.Side, base.Side)
+	now := time.Now()
+	*settling = settling.Heard(live.Live || base.Live, now)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	shown := make(map[string]service.Pod, len(n.shown))
 	for _, pod := range n.shown {
 		shown[pod.Ref.UID] = pod
 	}
-	n.shown, again = podset.Settle(shown, view.Pods, restart, time.Now(), live.Live) // one that has this API remembers
+	n.shown, again = podset.Settle(shown, view.Pods, *settling, now, live.Live) // one that has this API remembers
 	n.replaced = view.Replaced
 	n.synced = live.Synced || base.Synced && !n.needsLive
 	for _, subscriber := range n.subscribers {

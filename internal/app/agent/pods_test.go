@@ -219,6 +219,7 @@ func TestPodsSettle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _, base, restarted := startPods(t, false)
 		must(t, base.Replace([]any{apiPod("flaps", true, time.Now()), apiPod("fails", true, time.Now())}, ""))
+		base.Answers()
 		readiness(n)
 		restarted()
 		synctest.Wait()
