@@ -150,8 +150,18 @@ func createForConsulK8s(t *testing.T, app workload.App) places {
 		app.Name + "-external" + suffix: {"203.0.113.81:80"},
 		app.Name + "-node" + suffix:     at(node.Spec.Ports[0].NodePort, host),
 		app.Name + "-lb" + suffix:       {"203.0.113.80:80", "lb.example.com:80"},
-		"kubernetes-default":            {net.JoinHostPort(fleet.lab.Host("cp").Addr.String(), "6443")},
+		"kubernetes-default":            {apiServer(t)},
 	}
+}
+
+// apiServer is where the Service kubernetes leads.
+func apiServer(t *testing.T) string {
+	t.Helper()
+	slice, err := fleet.kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Get(bounded(t), "kubernetes", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort(slice.Endpoints[0].Addresses[0], strconv.Itoa(int(*slice.Ports[0].Port)))
 }
 
 func isSync(e *api.ServiceEntry) bool     { return e.Node.Node == workload.ConsulK8sNode }
