@@ -39,6 +39,8 @@ func TestSwitchFromConsulK8sAndBack(t *testing.T) {
 	values := valuesIn(t, out)
 	step(t, "install Fairway with the values", workload.Configure(t.Context(), fleet.lab, workload.ConsulServers))
 	helmWith(t, values)
+	fairway.eventually(0, []string{"Fairway stands beside consul-k8s for every entry"}, "migrate", "consul-k8s")
+	tagOfSync(t, fairway, app, want)
 	out = fairway.eventually(0, []string{"Fairway stands beside consul-k8s for every entry"}, "migrate", "consul-k8s")
 	made := fairways(t, want)
 	doNext(t, out)
@@ -49,7 +51,10 @@ func TestSwitchFromConsulK8sAndBack(t *testing.T) {
 	fairway.eventually(0, []string{"next: fairway purge --node k8s-sync --apply"}, "migrate", "consul-k8s")
 	admin := adminToken(t)
 	fairway.eventually(1, []string{" to remove, 0 to keep"}, "purge", "--node", "k8s-sync", admin)
-	fairway.eventually(0, []string{"kept 0", "removed Consul node k8s-sync"}, "purge", "--node", "k8s-sync", "--apply", admin)
+	// Fairway's token may take out the entries, and not the node.
+	fairway.eventually(2, []string{"kept 0", "lacks permission 'node:write'"}, "purge", "--node", "k8s-sync", "--apply")
+	fairway.eventually(0, []string{"next: fairway purge --node k8s-sync --apply"}, "migrate", "consul-k8s")
+	fairway.eventually(0, []string{"removed Consul node k8s-sync"}, "purge", "--node", "k8s-sync", "--apply", admin)
 	fairway.eventually(0, []string{"Fairway has taken the place"}, "migrate", "consul-k8s")
 	onlyUnder(t, want, isFairways)
 	for name, before := range made {
@@ -62,11 +67,29 @@ func TestSwitchFromConsulK8sAndBack(t *testing.T) {
 		return diff == "", diff, nil
 	})
 	helm(t, "upgrade", "fairway", chart(t), "-n", workload.Namespace, "--reset-then-reuse-values", "--set", "controller.export.enabled=false", "--wait")
-	fairway.eventually(0, []string{"kept 0"}, "purge", "--cluster", fleet.lab.ClusterID(), "--apply", admin)
+	fairway.eventually(0, []string{"kept 0"}, "purge", "--cluster", fleet.lab.ClusterID(), "--filter", `"fairway-endpoint" in Meta`, "--apply", admin)
 	onlyUnder(t, want, isSync)
 	for _, watch := range watches {
 		watch.stop()
 	}
+}
+
+// tagOfSync gives a Service the tag of the sync, which takes Fairway's entries for its
+// own then, and takes it away again.
+func tagOfSync(t *testing.T, fairway shell, app workload.App, want places) {
+	t.Helper()
+	name := app.Name + "-" + app.Namespace
+	annotate := func(tags string) {
+		t.Helper()
+		kubectl(t, "-n", app.Namespace, "annotate", "service", app.Name, "--overwrite", "consul.hashicorp.com/service-tags="+tags)
+	}
+	annotate("v1, k8s")
+	fairway.eventually(1, []string{"Service " + app.Namespace + "/" + app.Name + " has the tag k8s", "until consul-k8s' sync is stopped"}, "migrate", "consul-k8s")
+	until(t, "consul-k8s takes out an entry of Fairway's", func(context.Context) (bool, string, error) {
+		now := placesUnder(t, places{name: nil}, isFairways)[name]
+		return len(now) < len(want[name]), fmt.Sprint(now), nil
+	})
+	annotate("v1, blue")
 }
 
 // consulK8sAlone puts consul-k8s in the place of Fairway, and puts Fairway back after

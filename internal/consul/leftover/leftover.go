@@ -39,6 +39,10 @@ type Query struct {
 type Found struct {
 	Asked, Others []purge.Entry
 
+	// Empty is the node that was asked for by name, if nothing stands under it and it
+	// is of Kubernetes; the last entries went without it.
+	Empty string
+
 	nodes   []*api.Node // whose entries were asked for
 	entries map[key]*api.ServiceEntry
 }
@@ -56,6 +60,9 @@ func Find(ctx context.Context, client *consul.Client, q Query) (*Found, error) {
 	asked, names, err := askedFor(ctx, client, found.nodes, q.Filter)
 	if err != nil {
 		return nil, err
+	}
+	if q.Node != "" && q.Filter == "" && len(asked) == 0 && len(found.nodes) == 1 && found.nodes[0].Meta[service.MetaSource] == "kubernetes" {
+		found.Empty = q.Node
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -159,7 +166,7 @@ func entryOf(e *api.ServiceEntry) purge.Entry {
 }
 
 // Remove takes out the entries for which remove is true, several at a time, and
-// then those of their nodes that have nothing left. It returns what went wrong, by
+// then those of their nodes that have nothing left, or that which had nothing. It returns what went wrong, by
 // the entry's position. An entry that has changed since it was found stays.
 func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []purge.Decision) (failed map[int]error, nodesRemoved []string, err error) {
 	queue := &txn.Queue{Client: client}
@@ -187,7 +194,7 @@ func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []p
 	}
 	_ = group.Wait() // none returns an error
 	for _, node := range f.nodes {
-		if !emptied[node.Node] {
+		if !emptied[node.Node] && node.Node != f.Empty {
 			continue
 		}
 		gone, removeErr := removeEmpty(ctx, client, node)
