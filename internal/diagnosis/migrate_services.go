@@ -183,7 +183,7 @@ func (in ServiceMigrationFacts) next(r ServiceMigrationReport, running []Sync) (
 	case !in.Exporting:
 		return "Fairway does not publish Services yet", in.upgrade()
 	case blocked:
-		return "Fairway does not publish all that consul-k8s does", "settle what stands above as a problem, and look again"
+		return "something is in the way", "settle what stands above as a problem, and look again"
 	case len(running) > 0:
 		namespace, name, _ := strings.Cut(running[0].Name, "/")
 		return "Fairway stands beside consul-k8s for every entry", fmt.Sprintf("kubectl -n %s scale deployment %s --replicas=0", namespace, name)

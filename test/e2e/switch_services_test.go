@@ -23,10 +23,11 @@ import (
 )
 
 // TestSwitchFromConsulK8sAndBack is docs/migrate-consul-k8s.md word by word, with the
-// catalog sync of consul-k8s itself, there and back: at every index of the servers'
-// catalog clients are given each place that consul-k8s gave them.
+// catalog sync of consul-k8s itself, there and back: in every answer of the servers clients
+// are given each place that consul-k8s gave them.
 func TestSwitchFromConsulK8sAndBack(t *testing.T) {
 	fairway := newShell(t)
+	fleet.tellControllers(t)
 	consulK8sAlone(t)
 	app := fresh(t, workload.App{Name: "synced", Replicas: 3, Ungated: true, Annotations: map[string]string{"fairway.dev/service-names": ""}})
 	fleet.createDeployment(t, app)
