@@ -174,6 +174,8 @@ func (in ServiceMigrationFacts) next(r ServiceMigrationReport, running []Sync) (
 	switch {
 	case !in.Installed && len(in.Entries) == 0 && len(in.Syncs) == 0:
 		return "there is nothing of consul-k8s' catalog sync", "nothing to do"
+	case blocked:
+		return "something is in the way", "settle what stands above as a problem, and look again"
 	case !in.Installed && in.Registry == "":
 		return "nothing is in the way", "install Fairway with these values (docs/install.md)"
 	case in.Empty && len(running) == 0:
@@ -182,8 +184,6 @@ func (in ServiceMigrationFacts) next(r ServiceMigrationReport, running []Sync) (
 		return "Fairway has taken the place of consul-k8s' catalog sync", "nothing to do"
 	case !in.Exporting:
 		return "Fairway does not publish Services yet", in.upgrade()
-	case blocked:
-		return "something is in the way", "settle what stands above as a problem, and look again"
 	case len(running) > 0:
 		namespace, name, _ := strings.Cut(running[0].Name, "/")
 		return "Fairway stands beside consul-k8s for every entry", fmt.Sprintf("kubectl -n %s scale deployment %s --replicas=0", namespace, name)

@@ -80,6 +80,7 @@ func TestMigrateServices(t *testing.T) {
 		"not exporting":                    {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Registry: "catalog", Entries: []purge.Decision{missed}}, true, "helm upgrade fairway deploy/chart -n fairway-system --reset-then-reuse-values -f FILE, with these values in FILE", true},
 		"clients would miss":               {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered, missed}}, false, "settle", true},
 		"its tag":                          {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered}, Tagged: []string{"shop/web"}}, false, "settle", true},
+		"its tag, not installed":           {ServiceMigrationFacts{Syncs: sync(1), Entries: []purge.Decision{missed}, Tagged: []string{"shop/web"}}, false, "settle", true},
 		"its tag, stopped":                 {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{covered}, Tagged: []string{"shop/web"}}, true, "fairway purge --node k8s-sync --apply", false},
 		"beside it":                        {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered, dead}}, true, "kubectl -n consul scale deployment consul-sync-catalog --replicas=0", false},
 		"stopped, would miss":              {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{missed}}, false, "settle", true},

@@ -63,12 +63,10 @@ func TestSwitchFromConsulK8sAndBack(t *testing.T) {
 	}
 
 	kubectl(t, "-n", workload.ConsulK8sNamespace, "scale", "deployment", workload.ConsulK8sSync, "--replicas=1")
-	until(t, "all of it stands under k8s-sync again", func(context.Context) (bool, string, error) {
-		diff := cmp.Diff(want, placesUnder(t, want, isSync))
-		return diff == "", diff, nil
-	})
+	ours := []string{"purge", "--cluster", fleet.lab.ClusterID(), "--filter", `"fairway-endpoint" in Meta`}
+	fairway.eventually(1, []string{" to remove, 0 to keep"}, ours...)
 	helm(t, "upgrade", "fairway", chart(t), "-n", workload.Namespace, "--reset-then-reuse-values", "--set", "controller.export.enabled=false", "--wait")
-	fairway.eventually(0, []string{"kept 0"}, "purge", "--cluster", fleet.lab.ClusterID(), "--filter", `"fairway-endpoint" in Meta`, "--apply", admin)
+	fairway.eventually(0, []string{"kept 0"}, append(ours, "--apply", admin)...)
 	onlyUnder(t, want, isSync)
 	for _, watch := range watches {
 		watch.stop()

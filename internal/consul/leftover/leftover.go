@@ -39,8 +39,8 @@ type Query struct {
 type Found struct {
 	Asked, Others []purge.Entry
 
-	// Empty is the node that was asked for by name, if nothing stands under it and it
-	// is of Kubernetes; the last entries went without it.
+	// Empty is the node that was asked for by name, if it is of Kubernetes, nothing
+	// stands under it, and nobody keeps a lease there: the last entries went without it.
 	Empty string
 
 	nodes   []*api.Node // whose entries were asked for
@@ -62,7 +62,13 @@ func Find(ctx context.Context, client *consul.Client, q Query) (*Found, error) {
 		return nil, err
 	}
 	if q.Node != "" && q.Filter == "" && len(asked) == 0 && len(found.nodes) == 1 && found.nodes[0].Meta[service.MetaSource] == "kubernetes" {
-		found.Empty = q.Node
+		isKept, err := kept(ctx, client, q.Node)
+		if err != nil {
+			return nil, err
+		}
+		if !isKept {
+			found.Empty = q.Node
+		}
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -166,8 +172,9 @@ func entryOf(e *api.ServiceEntry) purge.Entry {
 }
 
 // Remove takes out the entries for which remove is true, several at a time, and
-// then those of their nodes that have nothing left, or that which had nothing. It returns what went wrong, by
-// the entry's position. An entry that has changed since it was found stays.
+// then those of their nodes that have nothing left, or the one that had nothing. It
+// returns what went wrong, by the entry's position. An entry that has changed since it
+// was found stays.
 func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []purge.Decision) (failed map[int]error, nodesRemoved []string, err error) {
 	queue := &txn.Queue{Client: client}
 	failed = map[int]error{}
@@ -228,12 +235,8 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 	if err != nil || len(services) > 0 {
 		return false, err
 	}
-	checks, meta, err := client.Health().Node(node.Node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
-		return false, fmt.Errorf("read the checks of Consul node %s: %w", node.Node, err)
-	}
-	if slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }) {
-		return false, nil
+	if isKept, err := kept(ctx, client, node.Node); err != nil || isKept {
+		return false, err
 	}
 	_, faults, err := txn.Exchange(ctx, client, api.TxnOps{&api.TxnOp{Node: &api.NodeTxnOp{
 		Verb: api.NodeDeleteCAS, Node: api.Node{Node: node.Node, ModifyIndex: node.ModifyIndex},
@@ -245,4 +248,13 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 		return false, fmt.Errorf("remove the empty Consul node %s: %w", node.Node, err)
 	}
 	return true, nil
+}
+
+// kept tells whether somebody keeps a lease on a node under which nothing stands.
+func kept(ctx context.Context, client *consul.Client, node string) (bool, error) {
+	checks, meta, err := client.Health().Node(node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
+		return false, fmt.Errorf("read the checks of Consul node %s: %w", node, err)
+	}
+	return slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }), nil
 }

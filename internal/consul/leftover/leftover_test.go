@@ -150,7 +150,8 @@ func TestEmptyNode(t *testing.T) {
 func TestKeptNodeStays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.register("fairway-east", map[string]string{"fairway-cluster": "east"}, "web", "10.0.0.1", api.HealthCritical, map[string]string{"external-source": "kubernetes"})
+	kubernetes := map[string]string{"external-source": "kubernetes"}
+	w.register("fairway-east", map[string]string{"fairway-cluster": "east", "external-source": "kubernetes"}, "web", "10.0.0.1", api.HealthCritical, kubernetes)
 	_, err := w.Management().Catalog().Register(&api.CatalogRegistration{
 		Node: "fairway-east", SkipNodeUpdate: true,
 		Check: &api.AgentCheck{Node: "fairway-east", CheckID: "fairway-lease", Name: "lease", Status: api.HealthPassing},
@@ -165,6 +166,9 @@ func TestKeptNodeStays(t *testing.T) {
 	}
 	if held := w.held("fairway-east"); held == nil || len(held) > 0 {
 		t.Errorf("the node holds %q; want it, and nothing under it", held)
+	}
+	if found := w.find(leftover.Query{Node: "fairway-east"}); found.Empty != "" {
+		t.Error("it is taken for one that nobody keeps")
 	}
 }
 
