@@ -95,8 +95,8 @@ test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
 	exit $$result
 
 .PHONY: test-migration
-test-migration: ## Run the change from consul-k8s with its own sync; the first run builds that (minutes)
-	$(LAB_TEST) -run '$(MIGRATION)' ./test/e2e
+test-migration: test-setup ## Run the change from consul-k8s with its own sync; the first run builds that (KUBERNETES)
+	KUBERNETES=$(KUBERNETES) LAB=migrate $(LAB_TEST) -run '$(MIGRATION)' ./test/e2e
 
 .PHONY: bench-gate
 bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
