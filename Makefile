@@ -21,6 +21,10 @@ LAB := $(GO) run ./lab
 LAB_TEST := $(GO) test -count 1 -timeout 30m -v
 SECOND_LAB := ^(TestCatalogMode|TestI2FaultMatrix|TestServicesInConsul|TestImport|TestI2ExportOutlivesItsLeader|TestI5TwoClustersOneConsul)$$
 
+# Needs consul-k8s' catalog sync, which takes minutes to build. It changes as seldom
+# as what it is about, so it has a target of its own.
+MIGRATION := ^TestSwitchFromConsulK8sAndBack$$
+
 # What a lab target works on: make lab-up NAME=two NODES=3 KUBERNETES=1.36
 # ARGS are passed on by targets that say so.
 NAME ?= dev
@@ -86,9 +90,13 @@ test-lab: ## Run the tests that need a lab: Linux, root (KUBERNETES)
 	said=$$(mktemp); trap 'rm -f $$said' EXIT; \
 	LAB=e2e2 $(LAB_TEST) -run '$(SECOND_LAB)' ./test/e2e >$$said 2>&1 & second=$$!; \
 	result=0; \
-	$(LAB_TEST) -p 1 -skip '$(SECOND_LAB)' ./test/... || result=$$?; \
+	$(LAB_TEST) -p 1 -skip '$(SECOND_LAB)|$(MIGRATION)' ./test/... || result=$$?; \
 	wait $$second || result=$$?; cat $$said; \
 	exit $$result
+
+.PHONY: test-migration
+test-migration: test-setup ## Run the change from consul-k8s with its own sync; the first run builds that (KUBERNETES)
+	KUBERNETES=$(KUBERNETES) LAB=migrate $(LAB_TEST) -run '$(MIGRATION)' ./test/e2e
 
 .PHONY: bench-gate
 bench-gate: ## Measure the gate with 20 pods; ends with one line of JSON
@@ -151,4 +159,4 @@ lab-logs lab-kubectl lab-exec lab-fault:
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+		/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile

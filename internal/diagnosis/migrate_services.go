@@ -14,6 +14,9 @@ import (
 // not told another.
 const SyncNode = "k8s-sync"
 
+// RegistryAgent is the registry with which the controller knows of no Consul servers.
+const RegistryAgent = "agent"
+
 // ServiceMigrationFacts is all that MigrateServices looks at.
 type ServiceMigrationFacts struct {
 	// Syncs are the Deployments that run consul-k8s' catalog sync.
@@ -21,11 +24,18 @@ type ServiceMigrationFacts struct {
 	// Installed tells whether there is a Deployment of Fairway's controller, in
 	// Namespace, and Exporting whether it publishes Services.
 	Installed, Exporting bool
-	Namespace            string
+	// Registry is where Fairway's agents register pods, agent or catalog; empty if
+	// there are none in Namespace.
+	Registry  string
+	Namespace string
 	// Node is the Consul node that the entries of consul-k8s stand under, and Entries
 	// says of each whether clients would miss it.
 	Node    string
 	Entries []purge.Decision
+	// Empty tells that the node is still there, and nothing under it.
+	Empty bool
+	// Tagged are the Services, namespace/name, that ask for the tag of the sync.
+	Tagged []string
 }
 
 // Sync is a Deployment that runs consul-k8s' catalog sync.
@@ -40,7 +50,7 @@ type ServiceMigrationReport struct {
 	Headline string    `json:"headline"`
 	Sections []Section `json:"sections"`
 	// Values are those of the chart with which Fairway publishes what consul-k8s
-	// does; none if it is not to be seen what that does.
+	// does; none if it does already, or if it is not to be seen what that does.
 	Values  []Value          `json:"values,omitempty"`
 	Entries []purge.Decision `json:"entries,omitempty"`
 	Next    string           `json:"next"`
@@ -55,9 +65,12 @@ func (r ServiceMigrationReport) Fine() (fine, known bool) {
 // what is in its way, what will be different, and what the next step is.
 func MigrateServices(in ServiceMigrationFacts) ServiceMigrationReport {
 	report := ServiceMigrationReport{Entries: in.Entries}
-	running := slices.DeleteFunc(slices.Clone(in.Syncs), func(s Sync) bool { return s.Replicas == 0 })
-	sections := []Section{in.programs(), in.settings(&report), in.entries()}
+	running := slices.DeleteFunc(slices.Clone(in.Syncs), func(s Sync) bool { return s.Replicas == 0 || !s.Settings.ToConsul })
+	sections := []Section{in.programs(), in.settings(&report), in.tags(running), in.entries()}
 	report.Sections = slices.DeleteFunc(sections, func(s Section) bool { return len(s.Findings) == 0 })
+	if _, blocked := first(report.Sections, Problem); in.Exporting && !blocked {
+		report.Values = nil
+	}
 	report.Headline, report.Next = in.next(report, running)
 	return report
 }
@@ -66,18 +79,23 @@ func MigrateServices(in ServiceMigrationFacts) ServiceMigrationReport {
 func (in ServiceMigrationFacts) programs() Section {
 	s := Section{Title: "programs"}
 	for _, sync := range in.Syncs {
-		if sync.Replicas == 0 {
+		switch {
+		case sync.Replicas == 0:
 			s.add(OK, "SyncStopped", "", "the Deployment %s of consul-k8s' catalog sync has no replicas", sync.Name)
-			continue
+		case !sync.Settings.ToConsul:
+			s.add(OK, "SyncToKubernetes", "", "the Deployment %s runs consul-k8s' catalog sync, not to Consul", sync.Name)
+		default:
+			s.add(OK, "SyncRuns", "", "the Deployment %s runs consul-k8s' catalog sync", sync.Name)
 		}
-		s.add(OK, "SyncRuns", "", "the Deployment %s runs consul-k8s' catalog sync", sync.Name)
 	}
 	if len(in.Syncs) == 0 {
 		s.add(OK, "SyncAway", "", "no Deployment runs consul-k8s' catalog sync")
 	}
 	switch {
+	case !in.Installed && in.Registry == "":
+		s.add(OK, "FairwayAway", "", "Fairway is not installed in namespace %s", in.Namespace)
 	case !in.Installed:
-		s.add(OK, "ControllerAway", "", "Fairway's controller is not installed in namespace %s", in.Namespace)
+		s.add(OK, "ControllerAway", "", "Fairway's agents are installed in namespace %s, its controller is not", in.Namespace)
 	case !in.Exporting:
 		s.add(OK, "NotExporting", "", "Fairway's controller runs, and publishes no Services")
 	default:
@@ -99,6 +117,22 @@ func (in ServiceMigrationFacts) settings(report *ServiceMigrationReport) Section
 	report.Values = settings.Values
 	for _, note := range settings.Notes {
 		s.add(Note, "Different", "", "%s", note)
+	}
+	if in.Registry == RegistryAgent && !in.Exporting {
+		s.add(Note, "MoreRights", "", "with registry=agent the controller needs a token with more rights than the agents' (docs/registries.md), in controller.tokenSecret")
+	}
+	return s
+}
+
+// tags says which Services have a tag that a sync that runs takes for its own.
+func (in ServiceMigrationFacts) tags(running []Sync) Section {
+	s := Section{Title: "tags"}
+	if len(running) == 0 {
+		return s
+	}
+	tag := running[0].Settings.Tag
+	for _, name := range in.Tagged {
+		s.add(Problem, "TagOfSync", "take the tag from its annotations until consul-k8s' sync is stopped", "Service %s has the tag %s: consul-k8s takes out what has it and is not its own", name, tag)
 	}
 	return s
 }
@@ -123,12 +157,13 @@ func (in ServiceMigrationFacts) entries() Section {
 	if n := counts[purge.NotKubernetes] + counts[purge.AgentKeeps]; n > 0 {
 		s.add(Note, "NotTheirs", "", "%s of %s: not of consul-k8s", plural(n, "entry", "entries"), in.Node)
 	}
-	state, remedy := Note, ""
-	if in.Exporting {
-		state, remedy = Problem, "publish it with Fairway too (docs/services.md), or live without it: fairway purge --node "+in.Node+" --in-service"
+	if n := counts[purge.InService]; n > 0 && !in.Exporting {
+		s.add(OK, "Alone", "", "%s of %s, under %s: nobody else gives clients the same", plural(n, "entry", "entries"), in.Node, plural(len(missed), "name", "names"))
+		return s
 	}
+	remedy := "fairway services says why; publish it (docs/services.md), or live without it: fairway purge --node " + in.Node + " --in-service"
 	for _, name := range slices.Sorted(maps.Keys(missed)) {
-		s.add(state, "Missed", remedy, "service %s: %s of consul-k8s that Fairway does not give clients", name, plural(missed[name], "entry", "entries"))
+		s.add(Problem, "Missed", remedy, "service %s: %s of consul-k8s that Fairway does not give clients", name, plural(missed[name], "entry", "entries"))
 	}
 	return s
 }
@@ -139,19 +174,30 @@ func (in ServiceMigrationFacts) next(r ServiceMigrationReport, running []Sync) (
 	switch {
 	case !in.Installed && len(in.Entries) == 0 && len(in.Syncs) == 0:
 		return "there is nothing of consul-k8s' catalog sync", "nothing to do"
-	case !in.Installed:
-		return "nothing is in the way", "install Fairway with the values below (docs/install.md)"
+	case blocked:
+		return "something is in the way", "settle what stands above as a problem, and look again"
+	case !in.Installed && in.Registry == "":
+		return "nothing is in the way", "install Fairway with these values (docs/install.md)"
+	case in.Empty && len(running) == 0:
+		return "of consul-k8s' catalog sync its Consul node is left, with nothing under it", "fairway purge --node " + in.Node + " --apply"
 	case len(in.Entries) == 0 && len(running) == 0:
 		return "Fairway has taken the place of consul-k8s' catalog sync", "nothing to do"
 	case !in.Exporting:
-		return "Fairway does not publish Services yet", fmt.Sprintf("helm upgrade fairway deploy/chart -n %s --reset-then-reuse-values -f FILE, with the values below in FILE", in.Namespace)
-	case blocked:
-		return "Fairway does not publish all that consul-k8s does", "settle what stands above as a problem, and look again"
+		return "Fairway does not publish Services yet", in.upgrade()
 	case len(running) > 0:
 		namespace, name, _ := strings.Cut(running[0].Name, "/")
 		return "Fairway stands beside consul-k8s for every entry", fmt.Sprintf("kubectl -n %s scale deployment %s --replicas=0", namespace, name)
 	}
 	return "consul-k8s' catalog sync is gone, and what it left is not", "fairway purge --node " + in.Node + " --apply"
+}
+
+// upgrade is how Fairway, which is installed, is told to publish Services.
+func (in ServiceMigrationFacts) upgrade() string {
+	set, explain := "", ""
+	if !in.Installed && in.Registry == RegistryAgent {
+		set, explain = " --set controller.consulAddress=SERVERS", ", and for SERVERS the address of the Consul servers, http://HOST:8500"
+	}
+	return fmt.Sprintf("helm upgrade fairway deploy/chart -n %s --reset-then-reuse-values -f FILE%s, with these values in FILE%s", in.Namespace, set, explain)
 }
 
 // Value is a value of Fairway's chart.
@@ -162,9 +208,12 @@ type Value struct {
 
 // SyncSettings are what consul-k8s' catalog sync is told, in Fairway's words.
 type SyncSettings struct {
-	Node   string  // the Consul node of its entries
-	Values []Value // of the chart, but for what is the default
-	Notes  []string
+	Node string // the Consul node of its entries
+	Tag  string // of all of them
+	// ToConsul is false if it syncs from Consul to Kubernetes at most.
+	ToConsul bool
+	Values   []Value // of the chart, but for what is the default
+	Notes    []string
 }
 
 // ReadSync reads the command line of consul-k8s' catalog sync: words of its
@@ -203,18 +252,18 @@ func (f syncFlags) last(name, byDefault string) string {
 }
 
 func (f syncFlags) settings() SyncSettings {
-	s := SyncSettings{Node: f.last("consul-node-name", SyncNode)}
+	s := SyncSettings{Node: f.last("consul-node-name", SyncNode), Tag: f.last("consul-k8s-tag", "k8s"), ToConsul: f.last("to-consul", "true") != "false"}
 	set := func(path string, value any) {
 		s.Values = append(s.Values, Value{"controller.export." + path, value})
 	}
 	note := func(format string, args ...any) { s.Notes = append(s.Notes, fmt.Sprintf(format, args...)) }
-	if f.last("to-consul", "true") == "false" {
+	if !s.ToConsul {
 		note("consul-k8s does not sync to Consul (-to-consul=false): there is nothing to publish")
 	} else {
 		set("enabled", true)
 		f.selection(set)
 		f.kinds(set, note)
-		note("the tag %s is not added; a Service's own tags are (service-tags)", f.last("consul-k8s-tag", "k8s"))
+		note("the tag %s is not added; a Service's own tags are (service-tags)", s.Tag)
 	}
 	if f.last("to-k8s", "true") != "false" {
 		note("services of Consul come to Kubernetes where a ConsulImport asks for them, not by themselves (docs/import.md)")

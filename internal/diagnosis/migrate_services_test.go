@@ -44,8 +44,8 @@ func TestReadSync(t *testing.T) {
 		"not to Consul": {script("-to-consul=false"), "k8s-sync", nil},
 	} {
 		got, ok := ReadSync(tt.words)
-		if diff := cmp.Diff(tt.want, got.Values); diff != "" || !ok || got.Node != tt.node {
-			t.Errorf("%s: %v, node %q, -want +got:\n%s", name, ok, got.Node, diff)
+		if diff := cmp.Diff(tt.want, got.Values); diff != "" || !ok || got.Node != tt.node || got.ToConsul != (tt.want != nil) {
+			t.Errorf("%s: %v, node %q, to Consul %v, -want +got:\n%s", name, ok, got.Node, got.ToConsul, diff)
 		}
 	}
 	if got, ok := ReadSync([]string{"consul-k8s-control-plane", "inject-connect", "-to-consul=true"}); ok {
@@ -65,25 +65,36 @@ func TestMigrateServices(t *testing.T) {
 		settings, _ := ReadSync([]string{"sync-catalog"})
 		return []Sync{{Name: "consul/consul-sync-catalog", Replicas: replicas, Settings: settings}}
 	}
+	fromConsul, _ := ReadSync([]string{"sync-catalog", "-to-consul=false"})
+	onlyToKubernetes := []Sync{{Name: "consul/consul-sync-catalog", Replicas: 1, Settings: fromConsul}}
 	for name, tt := range map[string]struct {
 		in   ServiceMigrationFacts
 		fine bool
 		next string
+		// values tells whether the values of the chart are shown.
+		values bool
 	}{
-		"nothing":             {ServiceMigrationFacts{}, true, "nothing to do"},
-		"not installed":       {ServiceMigrationFacts{Syncs: sync(1), Entries: []purge.Decision{missed}}, true, "install Fairway"},
-		"not exporting":       {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Entries: []purge.Decision{missed}}, true, "helm upgrade"},
-		"clients would miss":  {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered, missed}}, false, "settle"},
-		"beside it":           {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered, dead}}, true, "kubectl -n consul scale deployment consul-sync-catalog --replicas=0"},
-		"stopped, would miss": {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{missed}}, false, "settle"},
-		"stopped":             {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{covered}}, true, "fairway purge --node k8s-sync --apply"},
-		"uninstalled":         {ServiceMigrationFacts{Installed: true, Exporting: true, Entries: []purge.Decision{dead}}, true, "fairway purge --node k8s-sync --apply"},
-		"done":                {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true}, true, "nothing to do"},
+		"nothing":                          {ServiceMigrationFacts{}, true, "nothing to do", false},
+		"not installed":                    {ServiceMigrationFacts{Syncs: sync(1), Entries: []purge.Decision{missed}}, true, "install Fairway with these values", true},
+		"agents alone":                     {ServiceMigrationFacts{Syncs: sync(1), Registry: "agent", Entries: []purge.Decision{missed}}, true, "helm upgrade fairway deploy/chart -n fairway-system --reset-then-reuse-values -f FILE --set controller.consulAddress=SERVERS, with these values", true},
+		"not exporting":                    {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Registry: "catalog", Entries: []purge.Decision{missed}}, true, "helm upgrade fairway deploy/chart -n fairway-system --reset-then-reuse-values -f FILE, with these values in FILE", true},
+		"clients would miss":               {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered, missed}}, false, "settle", true},
+		"its tag":                          {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered}, Tagged: []string{"shop/web"}}, false, "settle", true},
+		"its tag, not installed":           {ServiceMigrationFacts{Syncs: sync(1), Entries: []purge.Decision{missed}, Tagged: []string{"shop/web"}}, false, "settle", true},
+		"its tag, stopped":                 {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{covered}, Tagged: []string{"shop/web"}}, true, "fairway purge --node k8s-sync --apply", false},
+		"beside it":                        {ServiceMigrationFacts{Syncs: sync(1), Installed: true, Exporting: true, Entries: []purge.Decision{covered, dead}}, true, "kubectl -n consul scale deployment consul-sync-catalog --replicas=0", false},
+		"stopped, would miss":              {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{missed}}, false, "settle", true},
+		"stopped":                          {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Entries: []purge.Decision{covered}}, true, "fairway purge --node k8s-sync --apply", false},
+		"to Kubernetes alone":              {ServiceMigrationFacts{Syncs: onlyToKubernetes, Installed: true, Exporting: true, Entries: []purge.Decision{covered}}, true, "fairway purge --node k8s-sync --apply", false},
+		"uninstalled":                      {ServiceMigrationFacts{Installed: true, Exporting: true, Entries: []purge.Decision{dead}}, true, "fairway purge --node k8s-sync --apply", false},
+		"its node is left":                 {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true, Empty: true}, true, "fairway purge --node k8s-sync --apply", false},
+		"done":                             {ServiceMigrationFacts{Syncs: sync(0), Installed: true, Exporting: true}, true, "nothing to do", false},
+		"done, and from Consul it goes on": {ServiceMigrationFacts{Syncs: onlyToKubernetes, Installed: true, Exporting: true}, true, "nothing to do", false},
 	} {
 		tt.in.Node, tt.in.Namespace = SyncNode, "fairway-system"
 		got := MigrateServices(tt.in)
-		if fine, known := got.Fine(); fine != tt.fine || !known || !strings.HasPrefix(got.Next, tt.next) || got.Headline == "" {
-			t.Errorf("%s: fine %v, known %v, %s; next: %s; want %s", name, fine, known, got.Headline, got.Next, tt.next)
+		if fine, known := got.Fine(); fine != tt.fine || !known || !strings.HasPrefix(got.Next, tt.next) || got.Headline == "" || (len(got.Values) > 0) != tt.values {
+			t.Errorf("%s: fine %v, known %v, %s; next: %s; want %s; values %v", name, fine, known, got.Headline, got.Next, tt.next, got.Values)
 		}
 	}
 }

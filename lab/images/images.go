@@ -32,6 +32,8 @@ const (
 	PauseRef   = "fairway.dev/lab-pause:dev"
 	// KatalogSyncRef is that of katalog-sync's daemon; see KatalogSync.
 	KatalogSyncRef = "fairway.dev/lab-katalog-sync:dev"
+	// ConsulK8sRef is that of consul-k8s' catalog sync; see ConsulK8s.
+	ConsulK8sRef = "fairway.dev/lab-consul-k8s:dev"
 	// CoreDNSRef is that of the cluster's DNS; see CoreDNS.
 	CoreDNSRef = "fairway.dev/lab-coredns:dev"
 )
@@ -113,6 +115,12 @@ func ensure(ctx context.Context, checkout gobuild.Checkout, dir string, out io.W
 // its released source, and returns the path of its tar.
 func KatalogSync(ctx context.Context, out io.Writer) (string, error) {
 	return ofServer(ctx, servers.KatalogSync, "katalog-sync-daemon", KatalogSyncRef, out)
+}
+
+// ConsulK8s writes the image of consul-k8s' catalog sync, which is built from its own
+// source, and returns the path of its tar.
+func ConsulK8s(ctx context.Context, out io.Writer) (string, error) {
+	return ofServer(ctx, servers.ConsulK8s, "consul-k8s-control-plane", ConsulK8sRef, out)
 }
 
 // CoreDNS writes the image of the DNS server that a cluster has, and returns the

@@ -1,6 +1,6 @@
 // Package servers builds the real servers of the lab, Kubernetes, etcd, Consul,
-// containerd, Helm, CoreDNS and katalog-sync, and Prometheus' promtool, from the
-// nested modules beside it.
+// containerd, Helm, CoreDNS, katalog-sync and consul-k8s' catalog sync, and Prometheus'
+// promtool, from the nested modules beside it.
 //
 // The modules are kept apart so that none of the servers' dependencies reaches
 // the product. What is built is kept in the user's cache folder under a name
@@ -35,6 +35,9 @@ const (
 	CoreDNS Family = "coredns" // coredns
 	// KatalogSync is what Fairway takes the place of.
 	KatalogSync Family = "katalog-sync" // katalog-sync-daemon
+	// ConsulK8s is what Fairway takes the place of, too. It is built when it is asked
+	// for: it takes as long as half of Consul.
+	ConsulK8s Family = "consul-k8s" // consul-k8s-control-plane
 )
 
 // ForLab are the families that a lab runs, the quick ones first.
@@ -43,7 +46,7 @@ func ForLab() []Family { return []Family{Etcd, Containerd, Helm, Consul, Kuberne
 // Options says which servers are wanted.
 type Options struct {
 	Kubernetes string    // "1.37" or "1.36"; "" is "1.37"
-	Families   []Family  // nil for all
+	Families   []Family  // nil for all but ConsulK8s
 	Out        io.Writer // progress for people; nil for none
 }
 

@@ -43,6 +43,9 @@ func recipeFor(family Family, kubernetes string) (recipe, error) {
 		return recipe{module: "containerd", tags: "no_btrfs,no_zfs,no_devmapper", usual: time.Minute}, nil
 	case KatalogSync:
 		return recipe{module: "katalog-sync", usual: 40 * time.Second}, nil
+	case ConsulK8s:
+		// The program is the module's own, with the one subcommand that is of interest.
+		return recipe{module: "consul-k8s", rename: map[string]string{"consul-k8s": "consul-k8s-control-plane"}, usual: 2 * time.Minute}, nil
 	case Helm:
 		return recipe{module: "helm", usual: 2 * time.Minute}, nil
 	case CoreDNS:

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -184,18 +186,19 @@ func waitKatalog(t *testing.T, what string, want map[string]int) {
 // notes each answer that lacks a pod.
 type catalogWatch struct {
 	t    *testing.T
+	name string
 	stop func() // ends it and fails the test if a pod was ever missing
 
 	mu       sync.Mutex
-	required map[string]string // names of pods by address
+	required map[string]string // what it is, by address or place
 	missing  []string
 	answers  int
-	twice    int // answers that gave a pod more than once
+	twice    int // answers that gave a place more than once
 }
 
 func watchCatalog(t *testing.T, name string) *catalogWatch {
 	t.Helper()
-	w := &catalogWatch{t: t, required: map[string]string{}}
+	w := &catalogWatch{t: t, name: name, required: map[string]string{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -229,6 +232,20 @@ func (w *catalogWatch) require(pods []corev1.Pod) {
 	}
 }
 
+// requirePlaces makes the places ones that must never be missing from now on.
+func (w *catalogWatch) requirePlaces(places []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, place := range places {
+		w.required[place] = place
+	}
+}
+
+// placeOf is where clients connect.
+func placeOf(e *api.ServiceEntry) string {
+	return net.JoinHostPort(cmp.Or(e.Service.Address, e.Node.Address), strconv.Itoa(e.Service.Port))
+}
+
 func (w *catalogWatch) look(entries []*api.ServiceEntry, index uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -236,6 +253,7 @@ func (w *catalogWatch) look(entries []*api.ServiceEntry, index uint64) {
 	times := map[string]int{}
 	for _, entry := range entries {
 		times[entry.Service.Address]++
+		times[placeOf(entry)]++
 	}
 	for address, pod := range w.required {
 		if times[address] == 0 {
@@ -250,8 +268,8 @@ func (w *catalogWatch) look(entries []*api.ServiceEntry, index uint64) {
 func (w *catalogWatch) report() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.t.Logf("%d answers of the servers, %d of them with a pod listed twice", w.answers, w.twice)
+	w.t.Logf("%s: %d answers of the servers, %d of them with a place listed twice", w.name, w.answers, w.twice)
 	if len(w.missing) > 0 || w.answers == 0 {
-		w.t.Errorf("pods were missing from %d answers: %v", w.answers, w.missing)
+		w.t.Errorf("%s: of %d answers these lacked something: %v", w.name, w.answers, w.missing)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
+	"fairway.dev/fairway/internal/annotation"
 	"fairway.dev/fairway/internal/consul/leftover"
 	"fairway.dev/fairway/internal/diagnosis"
 	"fairway.dev/fairway/internal/purge"
@@ -74,6 +75,9 @@ func (a *access) serviceMigration(ctx context.Context) (diagnosis.ServiceMigrati
 		facts.Installed = true
 		facts.Exporting = slices.ContainsFunc(words(controller.Spec.Template.Spec), func(arg string) bool { return arg == "--export" || arg == "--export=true" })
 	}
+	if facts.Registry, err = a.registry(ctx, client); err != nil {
+		return facts, err
+	}
 	consul, err := a.consul()
 	if err != nil {
 		return facts, err
@@ -82,8 +86,42 @@ func (a *access) serviceMigration(ctx context.Context) (diagnosis.ServiceMigrati
 	if err != nil {
 		return facts, fmt.Errorf("%w\nset CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file", err)
 	}
-	facts.Entries = purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others})
-	return facts, nil
+	facts.Entries, facts.Empty = purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others}), found.Empty != ""
+	if len(facts.Syncs) > 0 {
+		facts.Tagged, err = tagged(ctx, client, facts.Syncs[0].Settings.Tag)
+	}
+	return facts, err
+}
+
+// registry is where Fairway's agents register pods; empty if there are none.
+func (a *access) registry(ctx context.Context, client kubernetes.Interface) (string, error) {
+	set, err := client.AppsV1().DaemonSets(a.FairwayNamespace).Get(ctx, agentName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for Fairway's DaemonSet: %w", err)
+	}
+	for _, word := range words(set.Spec.Template.Spec) {
+		if registry, ok := strings.CutPrefix(word, "--registry="); ok {
+			return registry, nil
+		}
+	}
+	return diagnosis.RegistryAgent, nil // the agent's default
+}
+
+// tagged are the Services that ask for a tag.
+func tagged(ctx context.Context, client kubernetes.Interface, tag string) (names []string, err error) {
+	services, err := client.CoreV1().Services(corev1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list Services: %w", err)
+	}
+	for _, svc := range services.Items {
+		if slices.Contains(annotation.ParseService(svc.Annotations, nil).Tags, tag) {
+			names = append(names, svc.Namespace+"/"+svc.Name)
+		}
+	}
+	return names, nil
 }
 
 // syncs are the Deployments that run consul-k8s' catalog sync.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -21,6 +22,8 @@ type purged struct {
 	Decisions []purge.Decision `json:"decisions"`
 	// Failed says why one could not be removed, by "CONSULNODE/ID".
 	Failed map[string]string `json:"failed,omitempty"`
+	// Empty is the node that was asked for, if nothing stands under it any more.
+	Empty string `json:"empty,omitempty"`
 	// Nodes are those that had nothing left and were removed too.
 	Nodes []string `json:"nodes,omitempty"`
 }
@@ -82,7 +85,7 @@ func purgeEntries(ctx context.Context, client *consul.Client, query leftover.Que
 	if err != nil {
 		return nil, err
 	}
-	done := &purged{Decisions: purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others, InService: inService})}
+	done := &purged{Empty: found.Empty, Decisions: purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others, InService: inService})}
 	if !apply {
 		return done, nil
 	}
@@ -105,7 +108,7 @@ func (p purged) fine() bool {
 			return false
 		}
 	}
-	return len(p.Failed) == 0 && (p.Applied || len(p.Decisions) == 0)
+	return len(p.Failed) == 0 && (p.Applied || len(p.Decisions) == 0 && p.Empty == "")
 }
 
 // why says why an entry could not be removed.
@@ -146,14 +149,17 @@ func writePurged(out io.Writer, p purged) error {
 		text.WriteString("the servers hold no such entry\n")
 	case p.Applied:
 		fmt.Fprintf(&text, "\nremoved %d, kept %d\n", removed, kept)
-		for _, node := range p.Nodes {
-			fmt.Fprintf(&text, "removed Consul node %s, which had nothing left\n", node)
-		}
 	default:
 		fmt.Fprintf(&text, "\n%d to remove, %d to keep; nothing was changed\n", removed, kept)
-		if removed > 0 {
-			text.WriteString("\nnext: the same with --apply\n")
-		}
+	}
+	for _, node := range p.Nodes {
+		fmt.Fprintf(&text, "removed Consul node %s, which had nothing left\n", node)
+	}
+	if p.Empty != "" && !slices.Contains(p.Nodes, p.Empty) {
+		fmt.Fprintf(&text, "Consul node %s has nothing left\n", p.Empty)
+	}
+	if !p.Applied && (removed > 0 || p.Empty != "") {
+		text.WriteString("\nnext: the same with --apply\n")
 	}
 	_, err := io.WriteString(out, text.String())
 	return err

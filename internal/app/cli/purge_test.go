@@ -25,6 +25,14 @@ func TestPurgeText(t *testing.T) {
 		fine   bool
 	}{
 		"nothing": {purged{}, "the servers hold no such entry\n", true},
+		"a node that has nothing left": {purged{Empty: "k8s-sync"}, `the servers hold no such entry
+Consul node k8s-sync has nothing left
+
+next: the same with --apply
+`, false},
+		"that node, applied": {purged{Empty: "k8s-sync", Applied: true, Nodes: []string{"k8s-sync"}}, `the servers hold no such entry
+removed Consul node k8s-sync, which had nothing left
+`, true},
 		"preview": {purged{Decisions: decisions}, `remove  k8s-sync  web  10.0.0.1:80  clients are given the same by fairway-east
 remove  k8s-sync  web  10.0.0.2:80  clients are not given it
 keep    k8s-sync  web  10.0.0.3:80  it is passing, and clients would miss it

@@ -39,6 +39,10 @@ type Query struct {
 type Found struct {
 	Asked, Others []purge.Entry
 
+	// Empty is the node that was asked for by name, if it is of Kubernetes, nothing
+	// stands under it, and nobody keeps a lease there: the last entries went without it.
+	Empty string
+
 	nodes   []*api.Node // whose entries were asked for
 	entries map[key]*api.ServiceEntry
 }
@@ -56,6 +60,15 @@ func Find(ctx context.Context, client *consul.Client, q Query) (*Found, error) {
 	asked, names, err := askedFor(ctx, client, found.nodes, q.Filter)
 	if err != nil {
 		return nil, err
+	}
+	if q.Node != "" && q.Filter == "" && len(asked) == 0 && len(found.nodes) == 1 && found.nodes[0].Meta[service.MetaSource] == "kubernetes" {
+		isKept, err := kept(ctx, client, q.Node)
+		if err != nil {
+			return nil, err
+		}
+		if !isKept {
+			found.Empty = q.Node
+		}
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -159,8 +172,9 @@ func entryOf(e *api.ServiceEntry) purge.Entry {
 }
 
 // Remove takes out the entries for which remove is true, several at a time, and
-// then those of their nodes that have nothing left. It returns what went wrong, by
-// the entry's position. An entry that has changed since it was found stays.
+// then those of their nodes that have nothing left, or the one that had nothing. It
+// returns what went wrong, by the entry's position. An entry that has changed since it
+// was found stays.
 func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []purge.Decision) (failed map[int]error, nodesRemoved []string, err error) {
 	queue := &txn.Queue{Client: client}
 	failed = map[int]error{}
@@ -187,7 +201,7 @@ func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []p
 	}
 	_ = group.Wait() // none returns an error
 	for _, node := range f.nodes {
-		if !emptied[node.Node] {
+		if !emptied[node.Node] && node.Node != f.Empty {
 			continue
 		}
 		gone, removeErr := removeEmpty(ctx, client, node)
@@ -221,12 +235,8 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 	if err != nil || len(services) > 0 {
 		return false, err
 	}
-	checks, meta, err := client.Health().Node(node.Node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
-		return false, fmt.Errorf("read the checks of Consul node %s: %w", node.Node, err)
-	}
-	if slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }) {
-		return false, nil
+	if isKept, err := kept(ctx, client, node.Node); err != nil || isKept {
+		return false, err
 	}
 	_, faults, err := txn.Exchange(ctx, client, api.TxnOps{&api.TxnOp{Node: &api.NodeTxnOp{
 		Verb: api.NodeDeleteCAS, Node: api.Node{Node: node.Node, ModifyIndex: node.ModifyIndex},
@@ -238,4 +248,13 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 		return false, fmt.Errorf("remove the empty Consul node %s: %w", node.Node, err)
 	}
 	return true, nil
+}
+
+// kept tells whether somebody keeps a lease on a node under which nothing stands.
+func kept(ctx context.Context, client *consul.Client, node string) (bool, error) {
+	checks, meta, err := client.Health().Node(node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
+		return false, fmt.Errorf("read the checks of Consul node %s: %w", node, err)
+	}
+	return slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }), nil
 }

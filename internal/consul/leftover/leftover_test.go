@@ -28,15 +28,17 @@ func newWorld(t *testing.T) *world {
 	return &world{t, c, client}
 }
 
-// register puts an entry under a virtual node.
+// register puts an entry under a virtual node; without a health it has no check.
 func (w *world) register(node string, nodeMeta map[string]string, name, address, health string, meta map[string]string) {
 	w.Helper()
-	_, err := w.Management().Catalog().Register(&api.CatalogRegistration{
+	registration := &api.CatalogRegistration{
 		Node: node, Address: "127.0.0.1", NodeMeta: nodeMeta,
 		Service: &api.AgentService{ID: name + "-" + address, Service: name, Address: address, Port: 80, Meta: meta},
-		Checks:  api.HealthChecks{{Node: node, CheckID: name + "-" + address, Name: "readiness", ServiceID: name + "-" + address, Status: health}},
-	}, nil)
-	if err != nil {
+	}
+	if health != "" {
+		registration.Checks = api.HealthChecks{{Node: node, CheckID: name + "-" + address, Name: "readiness", ServiceID: name + "-" + address, Status: health}}
+	}
+	if _, err := w.Management().Catalog().Register(registration, nil); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -112,11 +114,44 @@ func TestPurge(t *testing.T) {
 	}
 }
 
+// A node that has nothing left goes, too, if it is asked for by name and of
+// Kubernetes: whoever took out its last entry may not have had the right.
+func TestEmptyNode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kubernetes := map[string]string{"external-source": "kubernetes"}
+	for node, meta := range map[string]map[string]string{"k8s-sync": kubernetes, "vm": nil, "fairway-east": {"fairway-cluster": "east", "external-source": "kubernetes"}} {
+		w.register(node, meta, "web", "10.0.0.1", "", kubernetes)
+	}
+	mayNotWriteNodes, _ := w.Server.FairwayClient(w.Token(`node_prefix "" { policy = "read" } service_prefix "" { policy = "write" }`))
+	for _, q := range []leftover.Query{{Node: "k8s-sync"}, {Node: "vm"}, {Cluster: "east"}} {
+		found := w.find(q)
+		if found.Empty != "" {
+			t.Errorf("%+v: %s is empty", q, found.Empty)
+		}
+		everything := purge.Decide(purge.Input{Asked: found.Asked, InService: true})
+		if failed, nodes, err := found.Remove(t.Context(), mayNotWriteNodes, everything); len(failed) > 0 || len(nodes) > 0 || !errors.Is(err, consul.ErrDenied) {
+			t.Errorf("%+v: failed %v, nodes %v, %v; want the entry gone, and the node denied", q, failed, nodes, err)
+		}
+	}
+	for _, q := range []leftover.Query{{Node: "vm"}, {Cluster: "east"}, {Node: "k8s-sync", Filter: `Service == "web"`}} {
+		found := w.find(q)
+		if _, nodes, err := found.Remove(t.Context(), w.client, decide(found)); found.Empty != "" || len(nodes) > 0 || err != nil {
+			t.Errorf("%+v: empty %q, nodes %v, %v; want it untouched", q, found.Empty, nodes, err)
+		}
+	}
+	found := w.find(leftover.Query{Node: "k8s-sync"})
+	if _, nodes, err := found.Remove(t.Context(), w.client, decide(found)); found.Empty != "k8s-sync" || !slices.Equal(nodes, []string{"k8s-sync"}) || err != nil {
+		t.Errorf("empty %q, nodes %v, %v", found.Empty, nodes, err)
+	}
+}
+
 // A node on which somebody keeps a lease stays.
 func TestKeptNodeStays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.register("fairway-east", map[string]string{"fairway-cluster": "east"}, "web", "10.0.0.1", api.HealthCritical, map[string]string{"external-source": "kubernetes"})
+	kubernetes := map[string]string{"external-source": "kubernetes"}
+	w.register("fairway-east", map[string]string{"fairway-cluster": "east", "external-source": "kubernetes"}, "web", "10.0.0.1", api.HealthCritical, kubernetes)
 	_, err := w.Management().Catalog().Register(&api.CatalogRegistration{
 		Node: "fairway-east", SkipNodeUpdate: true,
 		Check: &api.AgentCheck{Node: "fairway-east", CheckID: "fairway-lease", Name: "lease", Status: api.HealthPassing},
@@ -131,6 +166,9 @@ func TestKeptNodeStays(t *testing.T) {
 	}
 	if held := w.held("fairway-east"); held == nil || len(held) > 0 {
 		t.Errorf("the node holds %q; want it, and nothing under it", held)
+	}
+	if found := w.find(leftover.Query{Node: "fairway-east"}); found.Empty != "" {
+		t.Error("it is taken for one that nobody keeps")
 	}
 }
 
