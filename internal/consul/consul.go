@@ -44,7 +44,7 @@ type Config struct {
 // Client is Consul's own client over one pooled transport.
 type Client struct {
 	*api.Client
-	cfg   Config
+	apart func(conns int) (*Client, error) // see Apart
 	token tokenSource
 	tally *tally
 }
@@ -63,19 +63,7 @@ func New(cfg Config) (*Client, error) {
 // many at most. It is for questions that are held open for long, which would take
 // the connections from all others; Config.Timeout does not hold for it, only the
 // context of each.
-func (c *Client) Apart(conns int) (*Client, error) {
-	cfg := c.cfg
-	cfg.Timeout = 0
-	pool, address, err := newPool(cfg, conns)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := rawClient(cfg, pool, address, c.token, c.tally)
-	if err != nil {
-		return nil, err
-	}
-	return &Client{Client: raw, cfg: cfg, token: c.token, tally: c.tally}, nil
-}
+func (c *Client) Apart(conns int) (*Client, error) { return c.apart(conns) }
 
 // rawClient is Consul's own client over a pool.
 func rawClient(cfg Config, pool *pool, address string, token tokenSource, tally *tally) (*api.Client, error) {
@@ -101,12 +89,24 @@ func newClient(cfg Config, pool *pool, address string) (*Client, error) {
 		}
 		token = newLogin(anonymous, cfg.AuthMethod, cfg.BearerTokenFile)
 	}
-	counts := newTally()
-	c, err := rawClient(cfg, pool, address, token, counts)
+	return withToken(cfg, pool, address, token, newTally())
+}
+
+// withToken makes a client whose token and tally others may use, too.
+func withToken(cfg Config, pool *pool, address string, token tokenSource, tally *tally) (*Client, error) {
+	raw, err := rawClient(cfg, pool, address, token, tally)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Client: c, cfg: cfg, token: token, tally: counts}, nil
+	cfg.Timeout = 0 // a question that is held open outlives it
+	apart := func(conns int) (*Client, error) {
+		pool, address, err := newPool(cfg, conns)
+		if err != nil {
+			return nil, err
+		}
+		return withToken(cfg, pool, address, token, tally)
+	}
+	return &Client{Client: raw, apart: apart, token: token, tally: tally}, nil
 }
 
 // TokenGeneration counts the different tokens used so far. Zero means that no

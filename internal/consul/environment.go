@@ -11,8 +11,12 @@ import (
 // (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and the others) as the consul command
 // does. What cfg has set wins. It does not contact Consul. AuthMethod is not for
 // people and ignored.
-func FromEnvironment(cfg Config) (*Client, error) {
+func FromEnvironment(cfg Config) (*Client, error) { return fromEnvironment(cfg, maxConns) }
+
+// fromEnvironment makes a client with so many connections of its own at most.
+func fromEnvironment(cfg Config, conns int) (*Client, error) {
 	config := api.DefaultConfig()
+	config.Transport.MaxConnsPerHost = conns
 	for _, set := range []struct {
 		to    *string
 		value string
@@ -34,7 +38,8 @@ func FromEnvironment(cfg Config) (*Client, error) {
 	if cfg.UserAgent != "" {
 		client.AddHeader("User-Agent", cfg.UserAgent)
 	}
-	return &Client{Client: client, token: &tokenFile{file: config.TokenFile}}, nil
+	apart := func(conns int) (*Client, error) { return fromEnvironment(cfg, conns) }
+	return &Client{Client: client, apart: apart, token: &tokenFile{file: config.TokenFile}}, nil
 }
 
 // Leader asks who leads the servers, empty if nobody does, and how many servers

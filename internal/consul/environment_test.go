@@ -46,6 +46,13 @@ func TestFromEnvironment(t *testing.T) {
 			if err != nil || self.SecretID != token {
 				t.Errorf("the token is not the one that was given: %v", err)
 			}
+			apart, err := client.Apart(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if self, _, err := apart.ACL().TokenReadSelf(&api.QueryOptions{}); err != nil || self.SecretID != token {
+				t.Errorf("with connections apart: %v", err)
+			}
 		})
 	}
 

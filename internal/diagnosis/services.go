@@ -36,6 +36,7 @@ type ServiceLine struct {
 type ServiceWrite struct {
 	Kind   string         `json:"kind"`
 	ID     string         `json:"id"`
+	Consul string         `json:"consul"` // the name in Consul
 	Place  string         `json:"place"`
 	Health service.Health `json:"health,omitempty"`
 	Reason string         `json:"reason"`
@@ -45,6 +46,7 @@ type ServiceWrite struct {
 // removal waits for more evidence.
 type ServiceHeld struct {
 	ID     string `json:"id"`
+	Consul string `json:"consul"`
 	Place  string `json:"place"`
 	Reason string `json:"reason"`
 }
@@ -75,16 +77,16 @@ func Services(plan export.Plan) []ServiceLine {
 	}
 	for _, op := range plan.Ops {
 		l := of(op.Instance)
-		l.Writes = append(l.Writes, ServiceWrite{string(op.Kind), op.Instance.ID, placeOf(op.Instance), op.Instance.Health, op.Reason})
+		l.Writes = append(l.Writes, ServiceWrite{string(op.Kind), op.Instance.ID, op.Instance.Name, placeOf(op.Instance), op.Instance.Health, op.Reason})
 	}
 	for _, frozen := range plan.Frozen {
 		l := of(frozen.Op.Instance)
-		l.Held = append(l.Held, ServiceHeld{frozen.Op.Instance.ID, placeOf(frozen.Op.Instance), frozen.Reason})
+		l.Held = append(l.Held, ServiceHeld{frozen.Op.Instance.ID, frozen.Op.Instance.Name, placeOf(frozen.Op.Instance), frozen.Reason})
 	}
 	for _, held := range slices.Concat(plan.Held, plan.Replaced) {
 		if own(held) {
 			l := of(held.Entry.Instance)
-			l.Held = append(l.Held, ServiceHeld{held.Entry.Instance.ID, placeOf(held.Entry.Instance), held.Reason})
+			l.Held = append(l.Held, ServiceHeld{held.Entry.Instance.ID, held.Entry.Instance.Name, placeOf(held.Entry.Instance), held.Reason})
 		}
 	}
 	all := make([]ServiceLine, 0, len(lines))

@@ -74,8 +74,8 @@ func TestDecide(t *testing.T) {
 			s.Ports = s.Ports[1:]
 			return s
 		}()), want: []string{
-			`set-health | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more: EndpointSlice/shop/web-a does not give it port "http"`,
-			`deregister | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more: EndpointSlice/shop/web-a does not give it port "http"`}},
+			`set-health | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: EndpointSlice/shop/web-a does not give it port "http"`,
+			`deregister | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: EndpointSlice/shop/web-a does not give it port "http"`}},
 		{name: "a pod moves to another slice", was: cluster(web(), a), is: cluster(web(), slice("web-a"), slice("web-c", pod(1))), want: []string{
 			"register | web 198.18.64.1 8080 | meta differs: fairway-stated-by"}},
 		{name: "the Service is deleted", was: cluster(web(), a), is: with(export.Cluster{}, gone(web().Object())), want: []string{
@@ -85,12 +85,12 @@ func TestDecide(t *testing.T) {
 			gone(web().Object())), want: []string{"register | web 198.18.64.1 8080 | meta differs: fairway-service-uid"}},
 		{name: "the Service is not to be published any more", was: cluster(web(), a), is: cluster(web(annotated(annotation.Native+"service-sync", "false")), a),
 			want: []string{
-				`set-health | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more: an annotation says so`,
-				`deregister | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more: an annotation says so`}},
+				`set-health | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: an annotation says so`,
+				`deregister | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: an annotation says so`}},
 		{name: "the Service has another name", was: cluster(web(), a), is: cluster(web(annotated(annotation.Native+"service-name", "new")), a), want: []string{
-			`set-health | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more`,
+			`set-health | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more`,
 			"register | new 198.18.64.1 8080 | not registered yet",
-			`deregister | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more`}},
+			`deregister | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more`}},
 		{name: "another address: what serves stays until its successor does", was: cluster(web(), a), is: cluster(web(address("vip")), a), want: []string{
 			"register | web 198.19.0.9 80 | not registered yet",
 			`set-health | web 198.18.64.1 8080 critical | the endpoint wants service "web" under another ID now`,
@@ -114,8 +114,8 @@ func TestDecide(t *testing.T) {
 			is: cluster(web(annotated(annotation.Native+"service-health", "good")), slice("web-a", pod(1, notReady)), b)},
 		{name: "what is not to be published needs no more to be understood", was: cluster(web(), a),
 			is: cluster(web(annotated(annotation.Native+"service-sync", "false", annotation.Native+"service-tags", "a,,b")), a), want: []string{
-				`set-health | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more: an annotation says so`,
-				`deregister | web 198.18.64.1 8080 critical | the endpoint does not declare service "web" any more: an annotation says so`}},
+				`set-health | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: an annotation says so`,
+				`deregister | web 198.18.64.1 8080 critical | the endpoint is not published as "web" any more: an annotation says so`}},
 		{name: "the load balancer has another address", was: cluster(web(balancer(export.BalancerAddress{IP: addr("fd00:2::9")})), a),
 			is: cluster(web(balancer(export.BalancerAddress{IP: addr("fd00:2::9")}, export.BalancerAddress{IP: addr("203.0.113.9")})), a), want: []string{
 				"register | web 203.0.113.9 80 | not registered yet",

@@ -208,7 +208,10 @@ func (d *decision) unwanted(entry Entry) {
 	case slices.ContainsFunc(claim.Instances, func(in service.Instance) bool { return in.Name == entry.Instance.Name }):
 		d.leave(entry, fmt.Sprintf("the %s wants service %q under another ID now", is, entry.Instance.Name), "")
 	default:
-		reason := fmt.Sprintf("the %s does not declare service %q any more", is, entry.Instance.Name)
+		reason := fmt.Sprintf("the pod does not declare service %q any more", entry.Instance.Name)
+		if is == ownerEndpoint {
+			reason = fmt.Sprintf("the endpoint is not published as %q any more", entry.Instance.Name)
+		}
 		if claim.Withdrawn != "" {
 			reason += ": " + claim.Withdrawn
 		}

@@ -39,7 +39,7 @@ func TestClaimsOfEndpoints(t *testing.T) {
 		{"the endpoint is gone", nil, map[string]string{endpoint.String(): "no slice states it"},
 			[]string{"set-health | web@1 | critical | endpoint is gone: no slice states it"}},
 		{"withdrawn", []registration.Claim{withdrawn}, nil,
-			[]string{`set-health | web@1 | critical | the endpoint does not declare service "web" any more: namespace shop is denied`}},
+			[]string{`set-health | web@1 | critical | the endpoint is not published as "web" any more: namespace shop is denied`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -28,9 +28,10 @@ import (
 
 // published is what was found of the cluster's Services.
 type published struct {
-	// Exporting is false if no controller publishes Services: then Services is what
-	// one would do.
+	// Exporting is false if no controller publishes Services, or none with the flags
+	// that are Tried: then Services is what one would do.
 	Exporting bool                    `json:"exporting"`
+	Tried     []string                `json:"tried,omitempty"`
 	Cluster   string                  `json:"cluster"`
 	Services  []diagnosis.ServiceLine `json:"services"`
 }
@@ -60,7 +61,7 @@ found out.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := access.bound(cmd.Context())
 			defer cancel()
-			found, err := access.published(ctx, try)
+			found, err := access.published(ctx, tried(try))
 			if err != nil {
 				return err
 			}
@@ -76,8 +77,22 @@ found out.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", all, "also those that are not published")
-	cmd.Flags().StringSliceVar(&try, "try", try, "flags of fairway-controller in place of those that it has")
+	cmd.Flags().StringArrayVar(&try, "try", try, "flags of fairway-controller in place of those that it has")
 	return cmd
+}
+
+// tried are the flags in values of --try: separated by commas, which may stand in
+// their values, too.
+func tried(values []string) (flags []string) {
+	for _, value := range values {
+		for i, flag := range strings.Split(value, ",--") {
+			if i > 0 {
+				flag = "--" + flag
+			}
+			flags = append(flags, flag)
+		}
+	}
+	return flags
 }
 
 // published decides what the controller has to.
@@ -99,7 +114,7 @@ func (a *access) published(ctx context.Context, try []string) (*published, error
 		return nil, fmt.Errorf("%w\nset CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file", err)
 	}
 	plan := export.Decide(export.Input{Policy: policy, Cluster: view, Entries: entries, Evidence: export.Evidence{Now: time.Now(), MaxShare: 1}})
-	return &published{Exporting: exporting, Cluster: policy.Cluster, Services: diagnosis.Services(plan)}, nil
+	return &published{Exporting: exporting, Tried: try, Cluster: policy.Cluster, Services: diagnosis.Services(plan)}, nil
 }
 
 // policy is that of the controller, and whether it publishes; with other flags it is
@@ -121,7 +136,7 @@ func (a *access) policy(ctx context.Context, client kubernetes.Interface, try []
 	default:
 		args = words(deployment.Spec.Template.Spec)
 	}
-	policy, exporting, err = controller.Policy(append(args, try...))
+	policy, exporting, err = controller.Policy(args, try)
 	if err == nil && policy.Cluster == "" {
 		err = fmt.Errorf("namespace %s has neither a controller nor an agent that says the cluster's id: give it with --try=--cluster-id=ID", a.FairwayNamespace)
 	}
@@ -189,8 +204,11 @@ func (a *access) shards(ctx context.Context, cluster string) (map[int][]registra
 
 func writeServices(out io.Writer, p published, all bool) error {
 	var text strings.Builder
-	if !p.Exporting {
-		text.WriteString("no controller publishes Services so; this is what one would do\n\n")
+	switch {
+	case len(p.Tried) > 0:
+		fmt.Fprintf(&text, "what a controller with %s would do; nothing is changed\n\n", strings.Join(p.Tried, " "))
+	case !p.Exporting:
+		text.WriteString("no controller publishes Services; this is what one would do\n\n")
 	}
 	shown, hidden := []diagnosis.ServiceLine{}, 0
 	for _, l := range p.Services {
@@ -205,8 +223,7 @@ func writeServices(out io.Writer, p published, all bool) error {
 		fmt.Fprintln(table, "SERVICE\tSTATE\tIN CONSUL\tADDRESS\tPASSING\tREASON")
 		for _, l := range shown {
 			fmt.Fprintln(table, strings.Join([]string{
-				l.Namespace + "/" + l.Service, l.State, cmp.Or(l.Consul, "-"), cmp.Or(l.Address, "-"),
-				fmt.Sprintf("%d of %d", l.Passing, l.Instances), l.Reason,
+				l.Namespace + "/" + l.Service, l.State, cmp.Or(l.Consul, "-"), cmp.Or(l.Address, "-"), passing(l), l.Reason,
 			}, "\t"))
 		}
 		if err := table.Flush(); err != nil {
@@ -223,6 +240,14 @@ func writeServices(out io.Writer, p published, all bool) error {
 	return err
 }
 
+// passing is how many of a Service's instances pass, if it is to have any.
+func passing(l diagnosis.ServiceLine) string {
+	if l.Consul == "" {
+		return "-"
+	}
+	return fmt.Sprintf("%d of %d", l.Passing, l.Instances)
+}
+
 // writeService writes what is particular about a Service.
 func writeService(text *strings.Builder, l diagnosis.ServiceLine) {
 	if len(l.Wrong)+len(l.Skipped)+len(l.Writes)+len(l.Held) == 0 {
@@ -237,9 +262,9 @@ func writeService(text *strings.Builder, l diagnosis.ServiceLine) {
 		line("skipped", skipped)
 	}
 	for _, w := range l.Writes {
-		line(w.Kind, fmt.Sprintf("%s  %s: %s", w.Place, w.Health, w.Reason))
+		line(w.Kind, fmt.Sprintf("%s at %s, %s: %s", w.Consul, w.Place, w.Health, w.Reason))
 	}
 	for _, h := range l.Held {
-		line("held", h.Place+": "+h.Reason)
+		line("held", fmt.Sprintf("%s at %s: %s", h.Consul, h.Place, h.Reason))
 	}
 }

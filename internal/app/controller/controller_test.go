@@ -76,6 +76,27 @@ func TestExportOptions(t *testing.T) {
 	}
 }
 
+// Who asks what would be if the controller was told something else replaces what it
+// was told, lists too, and learns which flag there is not.
+func TestPolicyOfArguments(t *testing.T) {
+	t.Parallel()
+	args := []string{"/usr/bin/fairway-controller", "--cluster-id=east", "--export", "--listen=:9980", "--export-namespaces=*", "--export-except-namespaces=kube-system", "--export-name=k8s-{name}"}
+	p, exporting, err := Policy(args, []string{"--export-namespaces=shop,bar", "--export-except-namespaces=bar"})
+	if err != nil || !exporting || p.Cluster != "east" || p.Name != "k8s-{name}" || !slices.Equal(p.Allow, []string{"shop", "bar"}) || !slices.Equal(p.Deny, []string{"bar"}) {
+		t.Errorf("policy %+v, exporting %v, %v", p, exporting, err)
+	}
+	for wrong, says := range map[string]string{
+		"--export-nam=a": "unknown flag: --export-nam", "export-all": `"export-all" is no flag`, "--listen=:1": "unknown flag: --listen", "--export-name={service}": "--export-name",
+	} {
+		if _, _, err := Policy(args, []string{wrong}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: error %v, want one that says %q", wrong, err, says)
+		}
+	}
+	if _, _, err := Policy([]string{"--export-node-port=nodes"}, nil); err == nil || !strings.Contains(err.Error(), "--export-node-port") {
+		t.Errorf("what the controller was told is wrong: %v", err)
+	}
+}
+
 // A replica is ready only if every loop can do its work, and says of each that
 // cannot why.
 func TestBoard(t *testing.T) {
