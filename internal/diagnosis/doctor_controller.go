@@ -42,7 +42,13 @@ func (d doctor) controllers() Section {
 	case !c.Installed:
 		return s
 	}
+	if c.Wanted == 0 {
+		s.add(Problem, "ControllerScaledDown", d.kubectl("scale deployment fairway-controller --replicas 2"),
+			"there is to be no controller (0 replicas): what it would write is not written")
+		return s
+	}
 	ready, leading, asked := 0, 0, 0
+	blind := "" // the one that leads, if it cannot work
 	told := map[string]bool{}
 	for _, r := range c.Replicas {
 		lines := strings.Split(strings.TrimSpace(r.Says), "\n")
@@ -60,6 +66,9 @@ func (d doctor) controllers() Section {
 			switch {
 			case line == leads:
 				leading++
+				if lines[0] != "ok" {
+					blind = r.Name
+				}
 			case strings.HasSuffix(line, " leads") || strings.HasSuffix(line, " to lead"): // another does, or nobody is known to
 			case !told[line]: // the others see it too
 				told[line] = true
@@ -70,6 +79,8 @@ func (d doctor) controllers() Section {
 	switch {
 	case ready == 0 && asked == len(c.Replicas):
 		s.add(Problem, "NoController", d.kubectl("describe deployment fairway-controller"), "none of %s is ready", plural(c.Wanted, "controller", "controllers"))
+	case blind != "" && leading == 1:
+		s.add(Problem, "LeaderNotReady", "if it does not get ready, let another lead: "+d.kubectl("delete pod "+blind), "%s leads, and is not ready: not everything is written", blind)
 	case leading == 0 && asked == len(c.Replicas):
 		s.add(Problem, "NobodyLeads", d.kubectl("get lease fairway-controller -o yaml"), "%s, and none leads: nothing is written", plural(ready, "controller is ready", "controllers are ready"))
 	case ready < c.Wanted:

@@ -113,7 +113,11 @@ func (p purged) why(d purge.Decision) string { return p.Failed[d.Entry.ConsulNod
 
 // writeEntries writes a line for each entry.
 func writeEntries(out io.Writer, p purged) error {
+	if len(p.Decisions) == 0 {
+		return nil
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "WHAT\tCONSUL NODE\tSERVICE\tPLACE\tBECAUSE")
 	for _, d := range p.Decisions {
 		what, says := "keep", d.Says
 		switch why := p.why(d); {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/consul/api"
@@ -22,6 +23,9 @@ import (
 
 const (
 	serfHealth = "serfHealth" // the check of a node that a Consul agent keeps
+	// badFilter is how Consul begins to say what is wrong with a filter, as a failure
+	// of its own.
+	badFilter = "Failed to create boolean expression evaluator"
 	// parallel is how many questions or writes are under way at once.
 	parallel = 16
 )
@@ -124,6 +128,10 @@ func askedFor(ctx context.Context, client *consul.Client, nodes []*api.Node, fil
 func under(ctx context.Context, client *consul.Client, node, filter string) ([]*api.AgentService, error) {
 	opts := (&api.QueryOptions{RequireConsistent: true, Filter: filter}).WithContext(ctx)
 	list, meta, err := client.Catalog().NodeServiceList(node, opts)
+	if status, ok := errors.AsType[api.StatusError](err); ok && filter != "" && strings.Contains(status.Body, badFilter) {
+		_, why, _ := strings.Cut(status.Body, badFilter)
+		return nil, &consul.Error{Kind: consul.ErrInvalid, Err: fmt.Errorf("filter %s%s", filter, strings.TrimSpace(why))}
+	}
 	if err := whole(meta, err, list == nil || slices.Contains(list.Services, nil)); err != nil {
 		return nil, fmt.Errorf("list the services of Consul node %s: %w", node, err)
 	}

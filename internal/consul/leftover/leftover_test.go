@@ -166,7 +166,7 @@ func TestFind(t *testing.T) {
 	if found := w.find(leftover.Query{Node: "k8s"}); len(found.Asked) != 0 {
 		t.Errorf("a node that is not there: %+v", found.Asked)
 	}
-	if _, err := leftover.Find(t.Context(), w.client, leftover.Query{Node: "k8s-sync", Filter: "nonsense ="}); err == nil || !strings.Contains(err.Error(), "boolean expression") {
+	if _, err := leftover.Find(t.Context(), w.client, leftover.Query{Node: "k8s-sync", Filter: `Servic == "web"`}); !errors.Is(err, consul.ErrInvalid) || !strings.Contains(err.Error(), `filter Servic == "web": Selector "Servic" is not valid`) {
 		t.Errorf("a filter that makes no sense: %v", err)
 	}
 	found := w.find(leftover.Query{Node: "server"})
