@@ -216,10 +216,10 @@ type ConsulImportStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// services is how many Services there are.
 	// +optional
-	Services int32 `json:"services"`
+	Services int32 `json:"services,omitempty"`
 	// endpoints is how many ready endpoints they have together.
 	// +optional
-	Endpoints int32 `json:"endpoints"`
+	Endpoints int32 `json:"endpoints,omitempty"`
 	// imported are the Services, by name; the first hundred of them.
 	// +kubebuilder:validation:MaxItems=100
 	// +listType=atomic
