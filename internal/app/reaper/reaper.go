@@ -26,8 +26,6 @@ import (
 
 const (
 	userAgent = "fairway-reaper"
-	// lookEvery is how often all clusters are looked at.
-	lookEvery = 10 * time.Second
 	// callWithin bounds a call to Consul. It leaves Consul the 7 s for which it tries
 	// to reach its leader.
 	callWithin = 9 * time.Second
@@ -82,7 +80,7 @@ func (r *Reaper) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, stop.Run(context.WithoutCancel(ctx))) }()
 	stop.Push(process.Step{Name: "log out of Consul", Within: 2 * time.Second, Do: r.consul.Logout})
 
-	l := newLooker(catalogLeases{r.consul}, process.NewAgents(r.opts.AgentPort), r.opts.DeadAfter, newMetrics(r.registry), r.log)
+	l := newLooker(catalogLeases{r.consul}, process.NewAgents(r.opts.AgentPort), r.opts, newMetrics(r.registry), r.log)
 	group, working := errgroup.WithContext(ctx)
 	probes := process.Probes{Gatherer: r.registry, Pulses: []*process.Pulse{l.pulse}, Ready: func(time.Time) (why, details string) { return l.says() }}
 	_, serve, shutdown, err := process.Listen(working, r.opts.Listen, probes.Handler(working))
@@ -90,7 +88,7 @@ func (r *Reaper) Run(ctx context.Context) (err error) {
 		return err
 	}
 	stop.Push(shutdown)
-	r.log.Info("starting", "consul", r.opts.ConsulAddress, "dead_after", r.opts.DeadAfter.String())
+	r.log.Info("starting", "consul", r.opts.ConsulAddress, "dead_after", r.opts.DeadAfter.String(), "answer_within", r.opts.AnswerWithin.String())
 	for _, part := range []process.Part{serve, {Name: "clusters", Do: l.run}} {
 		group.Go(func() error { return part.Run(working) })
 	}
@@ -116,12 +114,12 @@ func (c catalogLeases) Expire(ctx context.Context, cluster string, lease catalog
 
 // looker is the loop that looks at all clusters.
 type looker struct {
-	leases    leases
-	agents    agents
-	deadAfter time.Duration
-	metrics   *metrics
-	log       *slog.Logger
-	pulse     *process.Pulse
+	leases  leases
+	agents  agents
+	opts    Options
+	metrics *metrics
+	log     *slog.Logger
+	pulse   *process.Pulse
 
 	// The loop's own.
 	memory map[string]clusterlease.Memory // by cluster
@@ -133,15 +131,15 @@ type looker struct {
 	stood   map[string]clusterlease.Decision
 }
 
-func newLooker(leases leases, agents agents, deadAfter time.Duration, metrics *metrics, log *slog.Logger) *looker {
+func newLooker(leases leases, agents agents, opts Options, metrics *metrics, log *slog.Logger) *looker {
 	return &looker{
-		leases: leases, agents: agents, deadAfter: deadAfter, metrics: metrics, log: log, pulse: process.NewPulse("clusters", stuckAfter),
+		leases: leases, agents: agents, opts: opts, metrics: metrics, log: log, pulse: process.NewPulse("clusters", stuckAfter),
 		memory: map[string]clusterlease.Memory{}, heard: map[string]string{}, blocked: "the leases have not been read from Consul yet",
 	}
 }
 
 func (l *looker) run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(l.opts.lookEvery())
 	defer tick.Stop()
 	for {
 		l.pulse.Beat()
@@ -186,7 +184,7 @@ func (l *looker) look(ctx context.Context) {
 	for cluster, held := range all {
 		l.pulse.Beat()
 		stood[cluster], memory[cluster] = clusterlease.Decide(clusterlease.Input{
-			Now: time.Now(), Every: lookEvery, DeadAfter: l.deadAfter, Leases: leasesOf(held), Answered: l.heard[cluster] != "",
+			Now: time.Now(), Every: l.opts.lookEvery(), DeadAfter: l.opts.DeadAfter, AnswerWithin: l.opts.AnswerWithin, Leases: leasesOf(held), Answered: l.heard[cluster] != "",
 		}, l.memory[cluster])
 		l.carryOut(ctx, cluster, held, stood[cluster])
 	}
