@@ -303,7 +303,9 @@ func (l *looker) carryOut(ctx context.Context, cluster string, held []catalog.Le
 	_ = group.Wait() // none returns an error
 }
 
-// tell tells people how the clusters stand, and what has changed.
+// tell tells people how the clusters stand, and what has changed. That a cluster is
+// silent for a while, and asked, is how it goes where agents are not reached at their
+// ports.
 func (l *looker) tell(stood map[string]clusterlease.Decision) {
 	l.metrics.stand(stood)
 	l.mu.Lock()
@@ -311,14 +313,17 @@ func (l *looker) tell(stood map[string]clusterlease.Decision) {
 	before := l.stood
 	l.stood, l.blocked = stood, ""
 	for cluster, d := range stood {
-		was, known := before[cluster]
-		if was.State == d.State || !known && d.State == clusterlease.Alive {
+		was := before[cluster].State
+		if was == d.State || was == "" && d.State == clusterlease.Alive {
 			continue
 		}
-		level := slog.LevelInfo
-		if d.State == clusterlease.Dead {
+		level := slog.LevelDebug
+		switch {
+		case d.State == clusterlease.Dead:
 			level = slog.LevelWarn
+		case d.State == clusterlease.Expired, was == clusterlease.Expired:
+			level = slog.LevelInfo
 		}
-		l.log.Log(context.Background(), level, "cluster", "cluster", cluster, "state", string(d.State), "before", string(was.State), "reason", d.Says)
+		l.log.Log(context.Background(), level, "cluster", "cluster", cluster, "state", string(d.State), "before", string(was), "reason", d.Says)
 	}
 }

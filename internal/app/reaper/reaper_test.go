@@ -151,8 +151,12 @@ func TestDeadClusterIsHidden(t *testing.T) {
 		})
 		time.Sleep(time.Hour)
 		w.expect(t, "it is back", map[string]int{})
-		if !strings.Contains(w.logged.String(), "cluster=east state=Dead") || strings.Contains(w.logged.String(), "cluster=west") {
-			t.Errorf("it logs\n%s", w.logged.String())
+		told := []string{"level=WARN msg=cluster cluster=east state=Dead before=Asked", "level=INFO msg=cluster cluster=east state=Expired before=Dead", "level=INFO msg=cluster cluster=east state=Alive before=Expired"}
+		lines := strings.Split(strings.TrimSpace(w.logged.String()), "\n")
+		for i, want := range told {
+			if len(lines) != len(told) || !strings.Contains(lines[i], want) {
+				t.Fatalf("it logs\n%s\nwant %s", w.logged.String(), strings.Join(told, "\n"))
+			}
 		}
 	})
 }
