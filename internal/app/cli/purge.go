@@ -21,7 +21,9 @@ type purged struct {
 	Decisions []purge.Decision `json:"decisions"`
 	// Failed says why one could not be removed, by "CONSULNODE/ID".
 	Failed map[string]string `json:"failed,omitempty"`
-	// Nodes are those that had nothing left and were removed too.
+	// Empty are Consul nodes that hold nothing, and Nodes those that have been removed,
+	// since they had nothing left.
+	Empty []string `json:"empty,omitempty"`
 	Nodes []string `json:"nodes,omitempty"`
 }
 
@@ -82,7 +84,7 @@ func purgeEntries(ctx context.Context, client *consul.Client, query leftover.Que
 	if err != nil {
 		return nil, err
 	}
-	done := &purged{Decisions: purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others, InService: inService})}
+	done := &purged{Empty: found.Empty, Decisions: purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others, InService: inService})}
 	if !apply {
 		return done, nil
 	}
@@ -105,7 +107,7 @@ func (p purged) fine() bool {
 			return false
 		}
 	}
-	return len(p.Failed) == 0 && (p.Applied || len(p.Decisions) == 0)
+	return len(p.Failed) == 0 && (p.Applied || len(p.Decisions)+len(p.Empty) == 0)
 }
 
 // why says why an entry could not be removed.
@@ -145,9 +147,11 @@ func writePurged(out io.Writer, p purged) error {
 		}
 	}
 	kept := len(p.Decisions) - removed
-	switch {
-	case len(p.Decisions) == 0:
+	if len(p.Decisions) == 0 {
 		text.WriteString("the servers hold no such entry\n")
+	}
+	switch {
+	case len(p.Decisions)+len(p.Empty) == 0:
 	case p.Applied:
 		fmt.Fprintf(&text, "\nremoved %d, kept %d\n", removed, kept)
 		for _, node := range p.Nodes {
@@ -155,7 +159,10 @@ func writePurged(out io.Writer, p purged) error {
 		}
 	default:
 		fmt.Fprintf(&text, "\n%d to remove, %d to keep; nothing was changed\n", removed, kept)
-		if removed > 0 {
+		for _, node := range p.Empty {
+			fmt.Fprintf(&text, "to remove, too: Consul node %s, which holds nothing\n", node)
+		}
+		if removed+len(p.Empty) > 0 {
 			text.WriteString("\nnext: the same with --apply\n")
 		}
 	}

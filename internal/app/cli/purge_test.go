@@ -25,6 +25,18 @@ func TestPurgeText(t *testing.T) {
 		fine   bool
 	}{
 		"nothing": {purged{}, "the servers hold no such entry\n", true},
+		"empty nodes": {purged{Empty: []string{"fairway-east-n1"}}, `the servers hold no such entry
+
+0 to remove, 0 to keep; nothing was changed
+to remove, too: Consul node fairway-east-n1, which holds nothing
+
+next: the same with --apply
+`, false},
+		"no empty nodes any more": {purged{Applied: true, Empty: []string{"fairway-east-n1"}, Nodes: []string{"fairway-east-n1"}}, `the servers hold no such entry
+
+removed 0, kept 0
+removed Consul node fairway-east-n1, which had nothing left
+`, true},
 		"preview": {purged{Decisions: decisions}, `WHAT    CONSUL NODE  SERVICE  PLACE        BECAUSE
 remove  k8s-sync     web      10.0.0.1:80  clients are given the same by fairway-east
 remove  k8s-sync     web      10.0.0.2:80  clients are not given it

@@ -42,6 +42,9 @@ type Query struct {
 // Found is what the servers hold, as of one moment.
 type Found struct {
 	Asked, Others []purge.Entry
+	// Empty are the Consul nodes, where all of a cluster's are meant, that hold nothing,
+	// and on which nobody keeps a lease.
+	Empty []string
 
 	nodes   []*api.Node // whose entries were asked for
 	entries map[key]*api.ServiceEntry
@@ -60,6 +63,11 @@ func Find(ctx context.Context, client *consul.Client, q Query) (*Found, error) {
 	asked, names, err := askedFor(ctx, client, found.nodes, q.Filter)
 	if err != nil {
 		return nil, err
+	}
+	if q.Cluster != "" && q.Filter == "" {
+		if found.Empty, err = empty(ctx, client, found.nodes, asked); err != nil {
+			return nil, err
+		}
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -124,6 +132,37 @@ func askedFor(ctx context.Context, client *consul.Client, nodes []*api.Node, fil
 	return asked, slices.Sorted(maps.Keys(names)), err
 }
 
+// empty are the nodes that hold nothing of what was asked for, and that nobody keeps.
+func empty(ctx context.Context, client *consul.Client, nodes []*api.Node, asked map[key]bool) (names []string, err error) {
+	holds := map[string]bool{}
+	for at := range asked {
+		holds[at.node] = true
+	}
+	for _, node := range nodes {
+		if holds[node.Node] {
+			continue
+		}
+		kept, err := kept(ctx, client, node.Node)
+		if err != nil {
+			return nil, err
+		}
+		if !kept {
+			names = append(names, node.Node)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// kept tells whether somebody keeps a lease on a node.
+func kept(ctx context.Context, client *consul.Client, node string) (bool, error) {
+	checks, meta, err := client.Health().Node(node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
+		return false, fmt.Errorf("read the checks of Consul node %s: %w", node, err)
+	}
+	return slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }), nil
+}
+
 // under are the services under a Consul node that a filter lets through.
 func under(ctx context.Context, client *consul.Client, node, filter string) ([]*api.AgentService, error) {
 	opts := (&api.QueryOptions{RequireConsistent: true, Filter: filter}).WithContext(ctx)
@@ -167,7 +206,7 @@ func entryOf(e *api.ServiceEntry) purge.Entry {
 }
 
 // Remove takes out the entries for which remove is true, several at a time, and
-// then those of their nodes that have nothing left. It returns what went wrong, by
+// then those of their nodes that have nothing left, and the Empty ones. It returns what went wrong, by
 // the entry's position. An entry that has changed since it was found stays.
 func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []purge.Decision) (failed map[int]error, nodesRemoved []string, err error) {
 	queue := &txn.Queue{Client: client}
@@ -195,7 +234,7 @@ func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []p
 	}
 	_ = group.Wait() // none returns an error
 	for _, node := range f.nodes {
-		if !emptied[node.Node] {
+		if !emptied[node.Node] && !slices.Contains(f.Empty, node.Node) {
 			continue
 		}
 		gone, removeErr := removeEmpty(ctx, client, node)
@@ -229,12 +268,8 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 	if err != nil || len(services) > 0 {
 		return false, err
 	}
-	checks, meta, err := client.Health().Node(node.Node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
-		return false, fmt.Errorf("read the checks of Consul node %s: %w", node.Node, err)
-	}
-	if slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }) {
-		return false, nil
+	if kept, err := kept(ctx, client, node.Node); err != nil || kept {
+		return false, err
 	}
 	_, faults, err := txn.Exchange(ctx, client, api.TxnOps{&api.TxnOp{Node: &api.NodeTxnOp{
 		Verb: api.NodeDeleteCAS, Node: api.Node{Node: node.Node, ModifyIndex: node.ModifyIndex},

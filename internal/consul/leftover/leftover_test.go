@@ -134,6 +134,41 @@ func TestKeptNodeStays(t *testing.T) {
 	}
 }
 
+// Nodes of a cluster that hold nothing go with all of it, and with nothing less.
+func TestEmptyNodesOfAClusterGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	east := map[string]string{"fairway-cluster": "east"}
+	for node, lease := range map[string]string{"fairway-east-dead": api.HealthCritical, "fairway-east-kept": api.HealthPassing, "fairway-east-services": ""} {
+		r := &api.CatalogRegistration{Node: node, Address: "10.0.0.1", NodeMeta: east}
+		if lease != "" {
+			r.Check = &api.AgentCheck{Node: node, CheckID: "fairway-lease", Name: "lease", Status: lease}
+		}
+		if _, err := w.Management().Catalog().Register(r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := w.find(leftover.Query{Cluster: "east", Filter: `Service == "web"`}); len(found.Empty) > 0 {
+		t.Errorf("of one service: %q", found.Empty)
+	}
+	if found := w.find(leftover.Query{Node: "fairway-east-dead"}); len(found.Empty) > 0 {
+		t.Errorf("of one node: %q", found.Empty)
+	}
+	found := w.find(leftover.Query{Cluster: "east"})
+	want := []string{"fairway-east-dead", "fairway-east-services"}
+	if diff := cmp.Diff(want, found.Empty); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	failed, nodes, err := found.Remove(t.Context(), w.client, decide(found))
+	slices.Sort(nodes)
+	if diff := cmp.Diff(want, nodes); diff != "" || err != nil || len(failed) > 0 {
+		t.Errorf("failed %v, %v; -want +removed:\n%s", failed, err, diff)
+	}
+	if w.held("fairway-east-kept") == nil {
+		t.Error("a node that is kept was removed")
+	}
+}
+
 // What has come back since it was looked at stays.
 func TestWhatChangesMeanwhileStays(t *testing.T) {
 	t.Parallel()
