@@ -197,7 +197,7 @@ func TestI8ShellRights(t *testing.T) {
 
 	pod := deployReady(t, app).Pods()[0]
 	fairway := newShell(t)
-	for _, args := range [][]string{{"why", "-n", app.Namespace, pod.Name}, {"plan"}, {"verify", "-n", app.Namespace}, {"doctor"}} {
+	for _, args := range [][]string{{"why", "-n", app.Namespace, pod.Name}, {"plan"}, {"verify", "-n", app.Namespace}, {"services"}, {"doctor"}} {
 		out := fairway.eventually(0, nil, append(args, "--kubeconfig", kubeconfig)...)
 		if strings.Contains(out, "unknown") {
 			t.Errorf("fairway %s does not find out everything:\n%s", args[0], out)

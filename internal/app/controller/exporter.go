@@ -103,7 +103,7 @@ func (e *exporter) run(ctx context.Context) error {
 		case <-e.source.Changed():
 		case <-e.leads:
 			for _, shard := range e.shards {
-				shard.doubt = true // another has written
+				shard.doubt, shard.together = true, true // another has written
 			}
 		case then := <-e.ended:
 			e.end(then)

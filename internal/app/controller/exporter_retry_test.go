@@ -23,7 +23,8 @@ func TestWritesAreTriedUntilTheySucceed(t *testing.T) {
 		kube := newFakeKubernetes()
 		kube.set("web", 1)
 		consul := &stubbornShard{failures: failures}
-		defer publishing(t, kube, consul, resync)()
+		_, end := publishing(t, kube, consul, resync)
+		defer end()
 		time.Sleep(failures*resync + time.Hour)
 		consul.mu.Lock()
 		defer consul.mu.Unlock()
@@ -34,8 +35,8 @@ func TestWritesAreTriedUntilTheySucceed(t *testing.T) {
 }
 
 // publishing runs the loop of a controller that leads, with one registry for all
-// shards, until end is called.
-func publishing(t *testing.T, kube *fakeKubernetes, consul shardRegistry, resync time.Duration) (end func()) {
+// shards, until end is called. It begins to lead anew with each call of leads.
+func publishing(t *testing.T, kube *fakeKubernetes, consul shardRegistry, resync time.Duration) (leads, end func()) {
 	metrics, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	leader := &leadership{log: log, metrics: newMetrics(metrics)}
 	var shards []shardRegistry
@@ -51,7 +52,7 @@ func publishing(t *testing.T, kube *fakeKubernetes, consul shardRegistry, resync
 	ctx, cancel := context.WithCancel(t.Context())
 	leader.begin(ctx)
 	go func() { _ = e.run(ctx) }()
-	return cancel
+	return func() { leader.begin(ctx) }, cancel
 }
 
 // However long Consul was away, all is read soon after it is back, at once, for
@@ -60,9 +61,23 @@ func TestAllIsReadWhenConsulIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const resync = 5 * time.Minute
 		consul := &awayShard{}
-		defer publishing(t, newFakeKubernetes(), consul, resync)()
+		leads, end := publishing(t, newFakeKubernetes(), consul, resync)
+		defer end()
+		inTurns := func(when string) {
+			t.Helper()
+			time.Sleep(resync)
+			for range 4 {
+				consul.be(false)
+				time.Sleep(resync / 4)
+				if reads := consul.be(false); reads < export.Shards/4-1 || reads > export.Shards/4+1 {
+					t.Errorf("%s: %d reads in a quarter of a turn, of %d shards", when, reads, export.Shards)
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+		leads() // again
+		inTurns("it leads")
 		for _, away := range []time.Duration{20 * time.Second, time.Hour} {
-			time.Sleep(time.Hour)
 			consul.be(true)
 			time.Sleep(away)
 			if before := consul.be(false); before < 1 || before > int(away/time.Second)*export.Shards {
@@ -72,12 +87,7 @@ func TestAllIsReadWhenConsulIsBack(t *testing.T) {
 			if reads := consul.be(false); reads < export.Shards || reads > 2*export.Shards {
 				t.Errorf("%d reads when Consul is back after %s, of %d shards", reads, away, export.Shards)
 			}
-			time.Sleep(resync)
-			consul.be(false)
-			time.Sleep(resync / 2)
-			if reads := consul.be(false); reads < export.Shards/2-1 || reads > export.Shards/2+1 {
-				t.Errorf("%d reads in half a turn, of %d shards", reads, export.Shards)
-			}
+			inTurns("Consul is back after " + away.String())
 		}
 	})
 }
