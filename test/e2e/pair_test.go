@@ -52,7 +52,7 @@ func bringUpPair(t *testing.T) *pair {
 	p.install(t)
 	p.deploy(t)
 	serving(t, p.pod, 2)
-	p.deaf = startReaper(t, "--agent-port=1")
+	p.deaf = startReaper(t, "consul-2", "--agent-port=1")
 	return p
 }
 

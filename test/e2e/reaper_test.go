@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"fairway.dev/fairway/internal/consul/consultest"
+	"fairway.dev/fairway/internal/service"
 	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/images"
 )
@@ -22,6 +23,7 @@ import (
 const (
 	deadAfter    = 30 * time.Second
 	answerWithin = deadAfter / 2
+	lookEvery    = 2 * time.Second // follows from these
 )
 
 // reaper is fairway-reaper as a service of a Consul server's machine.
@@ -31,9 +33,9 @@ type reaper struct {
 	began time.Time
 }
 
-// startReaper runs fairway-reaper with the rights that the docs name and no more,
-// until the end of the test.
-func startReaper(t *testing.T, flags ...string) reaper {
+// startReaper runs fairway-reaper on the host of a Consul server, with the rights that
+// the docs name and no more, until the end of the test.
+func startReaper(t *testing.T, host string, flags ...string) reaper {
 	t.Helper()
 	set, err := images.Ensure(bounded(t), t.Output())
 	if err != nil {
@@ -53,7 +55,7 @@ func startReaper(t *testing.T, flags ...string) reaper {
 		t.Fatal(err)
 	}
 	process := &cluster.Process{
-		Host: "consul-2", Name: "reaper", Address: "127.0.0.1:9983",
+		Host: host, Name: "reaper", Address: "127.0.0.1:9983",
 		Args: append([]string{set.Reaper, "--consul-token-file=" + file, "--dead-after=" + deadAfter.String(), "--answer-within=" + answerWithin.String()}, flags...),
 	}
 	stop, err := fleet.lab.Run(bounded(t), process)
@@ -63,7 +65,7 @@ func startReaper(t *testing.T, flags ...string) reaper {
 	t.Cleanup(func() {
 		undone(t, stop)
 		if log, err := os.ReadFile(fleet.lab.Log(process)); t.Failed() {
-			t.Logf("the reaper says: %v\n%s", err, log)
+			t.Logf("the reaper on %s says: %v\n%s", host, err, log)
 		}
 	})
 	return reaper{fleet.lab.Host(process.Host), stop, time.Now()}
@@ -123,8 +125,9 @@ func (p *pair) portsShut(t *testing.T) {
 }
 
 // clusterDies: what a cluster has published that is gone, all of it, is hidden, also
-// from who has imported it; whatever else there is stays as it is. When it is back so
-// is what it has published, without anybody's help.
+// from who has imported it; whatever else there is stays as it is. Two reapers look,
+// and one of them writes. When the cluster is back so is what it has published,
+// without anybody's help.
 func (p *pair) clusterDies(t *testing.T) {
 	names := map[string]int{p.web: 4, p.hand: 9, p.pod: 2}
 	ns := namespace(t)
@@ -133,8 +136,10 @@ func (p *pair) clusterDies(t *testing.T) {
 		in.create(importOf(in.name))
 		in.waitAddresses("those of the other cluster and of the VM", stands(t, in.name).addresses(p.east.of))
 	}
-	reaper := startReaper(t)
-	reaper.waitSays(t, "/metrics", `fairway_reaper_clusters{state="Alive"} 2`)
+	reapers := []reaper{startReaper(t, "consul-2"), startReaper(t, "consul-3")}
+	for _, r := range reapers {
+		r.waitSays(t, "/metrics", `fairway_reaper_clusters{state="Alive"} 2`)
+	}
 	before := map[string]standings{}
 	for name, n := range names {
 		before[name] = serving(t, name, n)
@@ -159,10 +164,17 @@ func (p *pair) clusterDies(t *testing.T) {
 	}
 	took := time.Since(died)
 	t.Logf("hidden %s after it died", took.Round(time.Millisecond))
-	if took < deadAfter-answerWithin {
+	if took < deadAfter-2*lookEvery || took > 2*deadAfter {
 		t.Errorf("it was taken for dead after %s", took)
 	}
-	reaper.waitSays(t, "/readyz", "cluster "+p.west.lab.ClusterID()+" is expired")
+	expired := 0
+	for _, r := range reapers {
+		r.waitSays(t, "/readyz", "cluster "+p.west.lab.ClusterID()+" is expired")
+		expired += r.wrote(t, "expire")
+	}
+	if nodes := p.west.nodesInConsul(t); expired != nodes {
+		t.Errorf("%d leases were turned critical, of %d virtual nodes", expired, nodes)
+	}
 	hand.waitAddresses("the VM", before[p.hand].but(p.west.of).addresses(p.east.of))
 	web.waitAddresses("none", nil)
 	othersUntouched()
@@ -180,6 +192,17 @@ func (p *pair) clusterDies(t *testing.T) {
 	othersUntouched()
 	hand.waitAddresses("all again", before[p.hand].addresses(p.east.of))
 	web.waitAddresses("all again", before[p.web].addresses(p.east.of))
+}
+
+// nodesInConsul is how many virtual nodes a cluster has.
+func (s side) nodesInConsul(t *testing.T) int {
+	t.Helper()
+	q := &api.QueryOptions{RequireConsistent: true, NodeMeta: map[string]string{service.MetaCluster: s.lab.ClusterID()}}
+	nodes, _, err := fleet.consul[0].Catalog().Nodes(q.WithContext(bounded(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(nodes)
 }
 
 // purged: of a cluster that is hidden everything may go, of a service of it that is

@@ -292,7 +292,11 @@ func (l *looker) carryOut(ctx context.Context, cluster string, held []catalog.Le
 			defer cancel()
 			err := write(ctx, cluster, lease, text)
 			result := resultOK
-			if err != nil {
+			switch {
+			case errors.Is(err, consul.ErrConflict): // another reaper has done it, or it was answered
+				result = resultConflict
+				l.log.Debug("a lease was written by somebody else meanwhile", "op", op, "cluster", cluster, "node", lease.Node)
+			case err != nil:
 				result = resultError
 				l.log.Warn("write about a lease failed", "op", op, "cluster", cluster, "node", lease.Node, "reason", consul.Reason(err), "err", err)
 			}

@@ -161,6 +161,23 @@ func TestDeadClusterIsHidden(t *testing.T) {
 	})
 }
 
+// Of two that look at the same moment one writes, and the other takes no offence.
+func TestTwoReapersWriteOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, one := newWorld(t)
+		two := newLooker(w, w, one.opts, newMetrics(prometheus.NewRegistry()), one.log)
+		go func() { _ = two.run(t.Context()) }()
+		time.Sleep(time.Minute)
+		w.change(func() { w.ports["east"] = false })
+		time.Sleep(10 * time.Minute)
+		w.expect(t, "east is dead", map[string]int{"east ask": 3, "east expire": 3})
+		if strings.Contains(w.logged.String(), "failed") {
+			t.Errorf("it logs\n%s", w.logged.String())
+		}
+	})
+}
+
 // Who wants to know sooner is told sooner, and no later than that.
 func TestShortestTimes(t *testing.T) {
 	t.Parallel()
