@@ -24,17 +24,6 @@ import (
 	"fairway.dev/fairway/internal/service"
 )
 
-const (
-	// askAfter is how long nothing must have been heard of a cluster before it is
-	// asked in Consul: each question is a write, and so is the answer. The first
-	// question is to one node; each askMore as many are asked again as have been.
-	askAfter = time.Minute
-	askMore  = 20 * time.Second
-	// answerWithin is how long an answer may take. An agent needs well under a
-	// second; what keeps the nodes of Services looks at each once a minute.
-	answerWithin = 150 * time.Second
-)
-
 // Question begins the text of every question that is put by who looks for dead
 // clusters, and Verdict that of every lease that is expired by it.
 const (
@@ -66,11 +55,22 @@ type Input struct {
 	Every time.Duration
 	// DeadAfter is how long nothing must have been heard.
 	DeadAfter time.Duration
+	// AnswerWithin is how long the answer to a question in Consul may take. An agent
+	// needs well under a second; what keeps the nodes of Services looks at each of
+	// them now and then.
+	AnswerWithin time.Duration
 	// Leases are all of the cluster's, by a complete and consistent answer.
 	Leases []Lease
 	// Answered tells whether an agent has answered at its port.
 	Answered bool
 }
+
+// askAfter is how long nothing must have been heard of a cluster before it is asked
+// in Consul: each question is a write, and so is the answer. The first question is to
+// one node; each askMore as many are asked again as have been. So there is time for
+// answers before it is dead.
+func (in Input) askAfter() time.Duration { return in.DeadAfter / 5 }
+func (in Input) askMore() time.Duration  { return in.DeadAfter / 15 }
 
 // Memory is what one look must know of those before it. The zero value has seen
 // nothing; to lose it makes a cluster live longer.
@@ -168,12 +168,12 @@ func (in Input) decide(sign string, open, expired []string, m Memory) Decision {
 		return Decision{State: Alive, Says: "it was not looked at before"}
 	case m.silent == 0:
 		return Decision{State: Alive, Says: sign}
-	case m.silent < askAfter:
+	case m.silent < in.askAfter():
 		return Decision{State: Silent, Says: silent}
 	}
 	unanswered := 0
 	for _, name := range open {
-		if since, asked := m.asked[name]; asked && in.Now.Sub(since) >= answerWithin {
+		if since, asked := m.asked[name]; asked && in.Now.Sub(since) >= in.AnswerWithin {
 			unanswered++
 		}
 	}
@@ -181,7 +181,7 @@ func (in Input) decide(sign string, open, expired []string, m Memory) Decision {
 		return Decision{State: Dead, Says: fmt.Sprintf("%s, and none of %d questions in Consul was answered", silent, len(open)), Expire: open}
 	}
 	d := Decision{State: Asked, Says: silent}
-	doublings := int((m.silent - askAfter) / askMore)
+	doublings := int((m.silent - in.askAfter()) / in.askMore())
 	most := len(open)
 	if doublings < 20 {
 		most = min(most, 1<<doublings)

@@ -15,8 +15,9 @@ import (
 var start = time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
 
 const (
-	every     = 10 * time.Second
-	deadAfter = 5 * time.Minute
+	every        = 10 * time.Second
+	deadAfter    = 5 * time.Minute
+	answerWithin = 150 * time.Second
 )
 
 // cluster is one that is looked at, with a Consul that does what is decided.
@@ -53,7 +54,7 @@ func (c *cluster) look(passed time.Duration) Decision {
 			c.write(Lease{Name: name, Status: service.Passing})
 		}
 	}
-	in := Input{Now: c.now, Every: every, DeadAfter: deadAfter, Answered: c.atPorts}
+	in := Input{Now: c.now, Every: every, DeadAfter: deadAfter, AnswerWithin: answerWithin, Answered: c.atPorts}
 	for _, lease := range c.leases {
 		in.Leases = append(in.Leases, lease)
 	}

@@ -116,8 +116,10 @@ func (d doctor) daemonSet() Section {
 		s.add(Problem, "NoNodes", "see the chart's nodeSelector and tolerations", "the DaemonSet fairway-agent fits no node")
 	case set.Ready < set.Desired:
 		s.add(Problem, "AgentsMissing", d.kubectl("get pods -o wide")+", then describe what is not ready", "%d of %d agents are ready", set.Ready, set.Desired)
+	case set.Desired == 1:
+		s.add(OK, "AgentsReady", "", "the agent of the only node is ready")
 	default:
-		s.add(OK, "AgentsReady", "", "all %s are ready", plural(set.Desired, "agent", "agents"))
+		s.add(OK, "AgentsReady", "", "all %d agents are ready", set.Desired)
 	}
 	if set != nil && set.Updated < set.Desired {
 		s.add(Note, "RollingOut", d.kubectl("rollout status daemonset/fairway-agent"), "%d of %d agents have the version that is wanted", set.Updated, set.Desired)

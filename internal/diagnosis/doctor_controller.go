@@ -35,14 +35,23 @@ func (d doctor) controllers() Section {
 	case c.Problem != "":
 		s.add(Unknown, "ControllersUnknown", "you need the right to get deployments and list pods in "+d.Namespace+" (docs/cli.md)",
 			"the controllers could not be found out: %s", c.Problem)
-		return s
 	case !c.Installed && c.Needed != "":
 		s.add(Problem, "ControllerMissing", "install it: controller.enabled in the chart's values", "there is no controller, so %s", c.Needed)
-		return s
 	case !c.Installed:
-		return s
+	case c.Wanted == 0:
+		s.add(Problem, "ControllerScaledDown", d.kubectl("scale deployment fairway-controller --replicas 2"),
+			"there is to be no controller (0 replicas): what it would write is not written")
+	default:
+		d.replicas(&s)
 	}
-	ready, leading, asked := 0, 0, 0
+	return s
+}
+
+// replicas is what the controllers say of themselves, and what that makes of them.
+func (d doctor) replicas(s *Section) {
+	c := d.Controllers
+	ready, asked := 0, 0
+	leading, blind := 0, "" // of those the one that cannot work, if any
 	told := map[string]bool{}
 	for _, r := range c.Replicas {
 		lines := strings.Split(strings.TrimSpace(r.Says), "\n")
@@ -58,6 +67,8 @@ func (d doctor) controllers() Section {
 		asked++
 		for _, line := range lines[1:] {
 			switch {
+			case line == leads && lines[0] != "ok":
+				leading, blind = leading+1, r.Name
 			case line == leads:
 				leading++
 			case strings.HasSuffix(line, " leads") || strings.HasSuffix(line, " to lead"): // another does, or nobody is known to
@@ -67,15 +78,16 @@ func (d doctor) controllers() Section {
 			}
 		}
 	}
-	switch {
-	case ready == 0 && asked == len(c.Replicas):
+	switch all := asked == len(c.Replicas); {
+	case ready == 0 && all:
 		s.add(Problem, "NoController", d.kubectl("describe deployment fairway-controller"), "none of %s is ready", plural(c.Wanted, "controller", "controllers"))
-	case leading == 0 && asked == len(c.Replicas):
-		s.add(Problem, "NobodyLeads", d.kubectl("get lease fairway-controller -o yaml"), "%s, and none leads: nothing is written", plural(ready, "controller is ready", "controllers are ready"))
+	case leading == 0 && all:
+		s.add(Problem, "NobodyLeads", d.kubectl("logs deployment/fairway-controller")+" says why", "%s, and none leads: nothing is written", plural(ready, "controller is ready", "controllers are ready"))
+	case blind != "":
+		s.add(Problem, "LeaderNotReady", "if it does not get ready, let another lead: "+d.kubectl("delete pod "+blind), "%s leads, and is not ready: not everything is written", blind)
 	case ready < c.Wanted:
 		s.add(Warning, "ControllersMissing", d.kubectl("describe deployment fairway-controller"), "%d of %d controllers are ready", ready, c.Wanted)
 	default:
 		s.add(OK, "ControllersReady", "", "%d of %d are ready, one leads", ready, c.Wanted)
 	}
-	return s
 }

@@ -72,8 +72,9 @@ type CatalogReport struct {
 	// those that are not ready and that clients are rightly not given.
 	Given    int `json:"given"`
 	Withheld int `json:"withheld"`
-	// Foreign counts the entries of others under the same service names; those of
-	// Services too, which no pod asks for.
+	// OfServices counts the entries of this cluster's Services, which no pod asks for,
+	// and Foreign those of others, under the same names.
+	OfServices  int          `json:"ofServices"`
 	Foreign     int          `json:"foreign"`
 	Differences []Difference `json:"differences"`
 	// Unknown says of which services it could not be found out, and why.
@@ -188,9 +189,12 @@ func (v *verification) listed(listing Listing) {
 		return
 	}
 	for _, entry := range listing.Entries {
-		if entry.Cluster != v.Cluster || entry.Instance.Endpoint != (service.EndpointRef{}) {
+		switch {
+		case entry.Cluster != v.Cluster:
 			v.report.Foreign++
-		} else if entry.Given && !v.asked[entry.Instance.ID] && v.within(entry.Instance.Pod) {
+		case entry.Instance.Endpoint != (service.EndpointRef{}):
+			v.report.OfServices++
+		case entry.Given && !v.asked[entry.Instance.ID] && v.within(entry.Instance.Pod):
 			v.unasked(entry)
 		}
 	}

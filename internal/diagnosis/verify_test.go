@@ -143,8 +143,9 @@ func TestVerifyCounts(t *testing.T) {
 	f.Pods[0].Pod.ContainersReady = false
 	f.Listings[0].Entries[0] = hide(f.Listings[0].Entries[0], "its own check is critical")
 	f.Pods = append(f.Pods, diagnosis.Placed{Pod: service.Pod{Ref: service.PodRef{UID: "silent"}}, Node: "n1"})
+	f.Listings[0].Entries = append(f.Listings[0].Entries, ofService(listed(webPod(4), "")))
 	got := diagnosis.Verify(f)
-	want := diagnosis.CatalogReport{Cluster: "east", Pods: 2, Instances: 2, Given: 1, Withheld: 1, Foreign: 1}
+	want := diagnosis.CatalogReport{Cluster: "east", Pods: 2, Instances: 2, Given: 1, Withheld: 1, OfServices: 1, Foreign: 1}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

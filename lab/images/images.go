@@ -46,6 +46,7 @@ const unused = 24 * time.Hour
 type Set struct {
 	Fairway string // as a release would ship it
 	Shell   string // the path of the program fairway, for people and tests
+	Reaper  string // that of fairway-reaper, for a host outside Kubernetes
 	Sample  string // the app that tests deploy
 	// SampleProgram is the path of the same app, for a host outside Kubernetes.
 	SampleProgram string
@@ -92,6 +93,7 @@ func ensure(ctx context.Context, checkout gobuild.Checkout, dir string, out io.W
 	}
 	set := Set{
 		Shell:         filepath.Join(dir, "bin", "fairway", "fairway"),
+		Reaper:        filepath.Join(dir, "bin", "fairway", "fairway-reaper"),
 		SampleProgram: filepath.Join(bin, "sample"),
 		FaultProxy:    filepath.Join(bin, "faultproxy"),
 	}

@@ -30,8 +30,12 @@ func (p *pair) imports(t *testing.T, service string) importer {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	in.create(v1alpha1.ConsulImportSpec{Source: v1alpha1.ConsulSource{Names: []string{service}}})
+	in.create(importOf(service))
 	return in
+}
+
+func importOf(service string) v1alpha1.ConsulImportSpec {
+	return v1alpha1.ConsulImportSpec{Source: v1alpha1.ConsulSource{Names: []string{service}}}
 }
 
 // byName: pods, in no Service and behind an imported one, and a VM call each other by

@@ -19,7 +19,9 @@ type pair struct {
 	app        workload.App
 	web        string // the Services of the app's pods, and its name in Consul
 	hand       string // the Services with EndpointSlices made by hand: a and b
+	pod        string // a pod that publishes itself, and its name in Consul
 	machine    string // a service of Consul that Kubernetes knows nothing of
+	deaf       reaper // reaches no agent at its port; see portsShut
 }
 
 // bringUpPair makes a pair of the fleet and another lab, until the end of the test.
@@ -46,9 +48,11 @@ func bringUpPair(t *testing.T) *pair {
 		Annotations: map[string]string{"fairway.dev/service-names": ""},
 	}}
 	suffix := p.app.Namespace[len(namespacePrefix):]
-	p.app.Name, p.web, p.hand, p.machine = "pair"+suffix, "pair"+suffix, "hand"+suffix, "machine"+suffix
+	p.app.Name, p.web, p.hand, p.pod, p.machine = "pair"+suffix, "pair"+suffix, "hand"+suffix, "pod"+suffix, "machine"+suffix
 	p.install(t)
 	p.deploy(t)
+	serving(t, p.pod, 2)
+	p.deaf = startReaper(t, "consul-2", "--agent-port=1")
 	return p
 }
 
@@ -78,8 +82,11 @@ func (p *pair) deploy(t *testing.T) {
 	if _, err := p.west.kube.CoreV1().Namespaces().Create(bounded(t), ns, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	alone := p.app
+	alone.Name, alone.Replicas, alone.Annotations = p.pod, 1, nil
 	for _, s := range p.sides() {
 		s.createDeployment(t, p.app)
+		s.createDeployment(t, alone)
 		s.createService(t, p.app, p.web, func(svc *corev1.Service) { svc.Spec.Ports[0].Port = 8080 })
 		byHand := s.createService(t, p.app, p.hand, func(svc *corev1.Service) { svc.Spec.Selector = nil })
 		for _, suffix := range []string{"a", "b"} {

@@ -15,6 +15,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"fairway.dev/fairway/internal/diagnosis"
+	"fairway.dev/fairway/lab/cluster"
 	"fairway.dev/fairway/lab/images"
 	"fairway.dev/fairway/lab/timeline"
 	"fairway.dev/fairway/lab/workload"
@@ -23,26 +24,35 @@ import (
 // shell is the command fairway as an administrator runs it.
 type shell struct {
 	t       *testing.T
+	lab     *cluster.Cluster
 	program string
 }
 
 func newShell(t *testing.T) shell {
 	t.Helper()
+	return fleet.shell(t)
+}
+
+// shell is the command fairway for one of several clusters.
+func (s side) shell(t *testing.T) shell {
+	t.Helper()
 	set, err := images.Ensure(bounded(t), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return shell{t, set.Shell}
+	return shell{t, s.lab, set.Shell}
 }
 
 // run returns the exit code and what was printed.
 func (s shell) run(ctx context.Context, args ...string) (code int, out string) {
 	s.t.Helper()
-	text, err := workload.Shell(ctx, fleet.lab, s.program, args...).CombinedOutput()
+	text, err := workload.Shell(ctx, s.lab, s.program, args...).CombinedOutput()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
 		return exit.ExitCode(), string(text)
+	case ctx.Err() != nil:
+		return -1, ""
 	case err != nil:
 		s.t.Fatalf("fairway %s: %v", strings.Join(args, " "), err)
 	}
@@ -55,8 +65,11 @@ func (s shell) eventually(code int, words []string, args ...string) string {
 	s.t.Helper()
 	var out string
 	until(s.t, "fairway "+strings.Join(args, " "), func(ctx context.Context) (bool, string, error) {
-		var got int
-		got, out = s.run(ctx, args...)
+		got, said := s.run(ctx, args...)
+		if got < 0 {
+			return false, "no time is left for another try; the last said:\n" + out, nil
+		}
+		out = said
 		missing := ""
 		for _, word := range words {
 			if !strings.Contains(out, word) {
@@ -184,7 +197,7 @@ func TestI8ShellRights(t *testing.T) {
 
 	pod := deployReady(t, app).Pods()[0]
 	fairway := newShell(t)
-	for _, args := range [][]string{{"why", "-n", app.Namespace, pod.Name}, {"plan"}, {"verify", "-n", app.Namespace}, {"doctor"}} {
+	for _, args := range [][]string{{"why", "-n", app.Namespace, pod.Name}, {"plan"}, {"verify", "-n", app.Namespace}, {"services"}, {"doctor"}} {
 		out := fairway.eventually(0, nil, append(args, "--kubeconfig", kubeconfig)...)
 		if strings.Contains(out, "unknown") {
 			t.Errorf("fairway %s does not find out everything:\n%s", args[0], out)

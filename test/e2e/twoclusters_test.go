@@ -17,7 +17,8 @@ import (
 
 // TestI5TwoClustersOneConsul: two clusters and a VM offer the same services in one
 // Consul. Whatever becomes of one of the clusters, of Fairway there, or of Consul's
-// leader, nobody writes what is not its own, and nothing that is healthy leaves.
+// leader, nobody writes what is not its own, and nothing that is healthy leaves. Until
+// Consul's data is lost a reaper looks on that reaches no agent at its port.
 func TestI5TwoClustersOneConsul(t *testing.T) {
 	p := bringUpPair(t)
 	for _, step := range []struct {
@@ -25,6 +26,7 @@ func TestI5TwoClustersOneConsul(t *testing.T) {
 		test func(t *testing.T)
 	}{
 		{"one name", p.oneName},
+		{"the command line", p.commandLine},
 		{"by name", p.byName},
 		{"an EndpointSlice is deleted", p.sliceDeleted},
 		{"an app is scaled", p.scaled},
@@ -33,7 +35,9 @@ func TestI5TwoClustersOneConsul(t *testing.T) {
 		{"the token sees nothing", p.tokenSeesNothing},
 		{"an API server is away", p.apiServerAway},
 		{"a service leaves Consul", p.serviceLeaves},
+		{"the agents' ports are shut", p.portsShut},
 		{"Consul's data is lost", p.dataLost},
+		{"a cluster dies", p.clusterDies},
 		{"Fairway is uninstalled", p.uninstalled},
 	} {
 		t.Run(step.name, step.test)
@@ -211,6 +215,7 @@ func (p *pair) tokenSeesNothing(t *testing.T) {
 	p.scale(t, p.east, 3)
 	serving(t, p.web, 5)
 	before.untouched(t, p.web)
+	p.west.shell(t).eventually(1, []string{"the agent of the only node is ready", "problem", " is not ready: "}, "doctor")
 
 	setRules(t, policy, rules)
 	serving(t, p.web, 6)

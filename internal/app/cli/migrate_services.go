@@ -86,7 +86,7 @@ func (a *access) serviceMigration(ctx context.Context) (diagnosis.ServiceMigrati
 	if err != nil {
 		return facts, fmt.Errorf("%w\nset CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN, or --consul-address and --consul-token-file", err)
 	}
-	facts.Entries, facts.Empty = purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others}), found.Empty != ""
+	facts.Entries, facts.Empty = purge.Decide(purge.Input{Asked: found.Asked, Others: found.Others}), len(found.Empty) > 0
 	if len(facts.Syncs) > 0 {
 		facts.Tagged, err = tagged(ctx, client, facts.Syncs[0].Settings.Tag)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -22,9 +21,9 @@ type purged struct {
 	Decisions []purge.Decision `json:"decisions"`
 	// Failed says why one could not be removed, by "CONSULNODE/ID".
 	Failed map[string]string `json:"failed,omitempty"`
-	// Empty is the node that was asked for, if nothing stands under it any more.
-	Empty string `json:"empty,omitempty"`
-	// Nodes are those that had nothing left and were removed too.
+	// Empty are Consul nodes that hold nothing, and Nodes those that have been removed,
+	// since they had nothing left.
+	Empty []string `json:"empty,omitempty"`
 	Nodes []string `json:"nodes,omitempty"`
 }
 
@@ -108,7 +107,7 @@ func (p purged) fine() bool {
 			return false
 		}
 	}
-	return len(p.Failed) == 0 && (p.Applied || len(p.Decisions) == 0 && p.Empty == "")
+	return len(p.Failed) == 0 && (p.Applied || len(p.Decisions)+len(p.Empty) == 0)
 }
 
 // why says why an entry could not be removed.
@@ -116,7 +115,11 @@ func (p purged) why(d purge.Decision) string { return p.Failed[d.Entry.ConsulNod
 
 // writeEntries writes a line for each entry.
 func writeEntries(out io.Writer, p purged) error {
+	if len(p.Decisions) == 0 {
+		return nil
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "WHAT\tCONSUL NODE\tSERVICE\tPLACE\tBECAUSE")
 	for _, d := range p.Decisions {
 		what, says := "keep", d.Says
 		switch why := p.why(d); {
@@ -144,22 +147,24 @@ func writePurged(out io.Writer, p purged) error {
 		}
 	}
 	kept := len(p.Decisions) - removed
-	switch {
-	case len(p.Decisions) == 0:
+	if len(p.Decisions) == 0 {
 		text.WriteString("the servers hold no such entry\n")
+	}
+	switch {
+	case len(p.Decisions)+len(p.Empty) == 0:
 	case p.Applied:
 		fmt.Fprintf(&text, "\nremoved %d, kept %d\n", removed, kept)
+		for _, node := range p.Nodes {
+			fmt.Fprintf(&text, "removed Consul node %s, which had nothing left\n", node)
+		}
 	default:
 		fmt.Fprintf(&text, "\n%d to remove, %d to keep; nothing was changed\n", removed, kept)
-	}
-	for _, node := range p.Nodes {
-		fmt.Fprintf(&text, "removed Consul node %s, which had nothing left\n", node)
-	}
-	if p.Empty != "" && !slices.Contains(p.Nodes, p.Empty) {
-		fmt.Fprintf(&text, "Consul node %s has nothing left\n", p.Empty)
-	}
-	if !p.Applied && (removed > 0 || p.Empty != "") {
-		text.WriteString("\nnext: the same with --apply\n")
+		for _, node := range p.Empty {
+			fmt.Fprintf(&text, "to remove, too: Consul node %s, which holds nothing\n", node)
+		}
+		if removed+len(p.Empty) > 0 {
+			text.WriteString("\nnext: the same with --apply\n")
+		}
 	}
 	_, err := io.WriteString(out, text.String())
 	return err

@@ -25,32 +25,39 @@ func TestPurgeText(t *testing.T) {
 		fine   bool
 	}{
 		"nothing": {purged{}, "the servers hold no such entry\n", true},
-		"a node that has nothing left": {purged{Empty: "k8s-sync"}, `the servers hold no such entry
-Consul node k8s-sync has nothing left
+		"empty nodes": {purged{Empty: []string{"fairway-east-n1"}}, `the servers hold no such entry
+
+0 to remove, 0 to keep; nothing was changed
+to remove, too: Consul node fairway-east-n1, which holds nothing
 
 next: the same with --apply
 `, false},
-		"that node, applied": {purged{Empty: "k8s-sync", Applied: true, Nodes: []string{"k8s-sync"}}, `the servers hold no such entry
-removed Consul node k8s-sync, which had nothing left
+		"no empty nodes any more": {purged{Applied: true, Empty: []string{"fairway-east-n1"}, Nodes: []string{"fairway-east-n1"}}, `the servers hold no such entry
+
+removed 0, kept 0
+removed Consul node fairway-east-n1, which had nothing left
 `, true},
-		"preview": {purged{Decisions: decisions}, `remove  k8s-sync  web  10.0.0.1:80  clients are given the same by fairway-east
-remove  k8s-sync  web  10.0.0.2:80  clients are not given it
-keep    k8s-sync  web  10.0.0.3:80  it is passing, and clients would miss it
+		"preview": {purged{Decisions: decisions}, `WHAT    CONSUL NODE  SERVICE  PLACE        BECAUSE
+remove  k8s-sync     web      10.0.0.1:80  clients are given the same by fairway-east
+remove  k8s-sync     web      10.0.0.2:80  clients are not given it
+keep    k8s-sync     web      10.0.0.3:80  it is passing, and clients would miss it
 
 2 to remove, 1 to keep; nothing was changed
 
 next: the same with --apply
 `, false},
 		"applied": {purged{Applied: true, Decisions: decisions, Failed: map[string]string{"k8s-sync/2": "it was changed meanwhile"}, Nodes: nil},
-			`removed  k8s-sync  web  10.0.0.1:80  clients are given the same by fairway-east
-failed   k8s-sync  web  10.0.0.2:80  it was changed meanwhile
-keep     k8s-sync  web  10.0.0.3:80  it is passing, and clients would miss it
+			`WHAT     CONSUL NODE  SERVICE  PLACE        BECAUSE
+removed  k8s-sync     web      10.0.0.1:80  clients are given the same by fairway-east
+failed   k8s-sync     web      10.0.0.2:80  it was changed meanwhile
+keep     k8s-sync     web      10.0.0.3:80  it is passing, and clients would miss it
 
 removed 1, kept 2
 `, false},
 		"all gone": {purged{Applied: true, Decisions: decisions[:2], Nodes: []string{"k8s-sync"}},
-			`removed  k8s-sync  web  10.0.0.1:80  clients are given the same by fairway-east
-removed  k8s-sync  web  10.0.0.2:80  clients are not given it
+			`WHAT     CONSUL NODE  SERVICE  PLACE        BECAUSE
+removed  k8s-sync     web      10.0.0.1:80  clients are given the same by fairway-east
+removed  k8s-sync     web      10.0.0.2:80  clients are not given it
 
 removed 2, kept 0
 removed Consul node k8s-sync, which had nothing left

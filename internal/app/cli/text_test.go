@@ -137,7 +137,7 @@ imports   not known: ask Consul for the services: denied
 }
 
 func TestCatalogText(t *testing.T) {
-	report := diagnosis.CatalogReport{Cluster: "east", Pods: 3, Instances: 3, Given: 1, Foreign: 1}
+	report := diagnosis.CatalogReport{Cluster: "east", Pods: 3, Instances: 3, Given: 1, Foreign: 1, OfServices: 2}
 	text := func() string {
 		var out strings.Builder
 		if err := writeCatalog(&out, report); err != nil {
@@ -151,6 +151,7 @@ instances    3
 given        1 to clients, just as declared
 kept back    0, not ready
 foreign      1 under the same names
+of Services  2, at which fairway services looks
 `
 	if diff := cmp.Diff(head+"differences  0\n", text()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

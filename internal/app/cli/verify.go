@@ -120,6 +120,9 @@ func writeCatalog(out io.Writer, r diagnosis.CatalogReport) error {
 	fmt.Fprintf(&text, "given        %d to clients, just as declared\n", r.Given)
 	fmt.Fprintf(&text, "kept back    %d, not ready\n", r.Withheld)
 	fmt.Fprintf(&text, "foreign      %d under the same names\n", r.Foreign)
+	if r.OfServices > 0 {
+		fmt.Fprintf(&text, "of Services  %d, at which fairway services looks\n", r.OfServices)
+	}
 	for _, finding := range r.Unknown {
 		fmt.Fprintf(&text, "unknown      %s\n", finding.Text)
 	}

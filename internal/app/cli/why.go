@@ -73,6 +73,9 @@ func podName(args []string) (string, error) {
 	case !ok:
 		kind, name = "pod", args[0]
 	}
+	if slices.Contains([]string{"service", "services", "svc"}, kind) {
+		return "", fmt.Errorf("%s: why looks at a pod; of a Service says fairway services -n NAMESPACE %s", strings.Join(args, " "), cmp.Or(name, "NAME"))
+	}
 	if !slices.Contains([]string{"pod", "pods", "po"}, kind) || name == "" || strings.Contains(name, "/") {
 		return "", fmt.Errorf("%s: name one pod, as pod/NAME or NAME, and its namespace with -n", strings.Join(args, " "))
 	}

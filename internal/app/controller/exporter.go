@@ -58,6 +58,7 @@ type shard struct {
 	registry shardRegistry
 	readAt   time.Time // zero if it is not known what it holds
 	due      time.Time // when it is read again
+	together bool      // it is read when all are
 	doubt    bool      // a write failed, or somebody else may have written
 	lapsed   bool      // the virtual node is not as it should be
 	reading  bool
@@ -72,7 +73,7 @@ func newExporter(e exporter, registries []shardRegistry, policy export.Policy) *
 	e.ledger = export.NewLedger(policy)
 	writes := 0
 	for _, registry := range registries {
-		e.shards = append(e.shards, &shard{registry: registry})
+		e.shards = append(e.shards, &shard{registry: registry, together: true})
 		writes += registry.MostWrites()
 	}
 	e.ended = make(chan func(), writes) // so that what ends together is taken in together
@@ -102,7 +103,7 @@ func (e *exporter) run(ctx context.Context) error {
 		case <-e.source.Changed():
 		case <-e.leads:
 			for _, shard := range e.shards {
-				shard.doubt = true // another has written
+				shard.doubt, shard.together = true, true // another has written
 			}
 		case then := <-e.ended:
 			e.end(then)
@@ -232,17 +233,28 @@ func (e *exporter) read(ctx context.Context, number int) {
 				e.unread(number, now, err)
 				return
 			}
+			if shard.failures > 0 {
+				e.readAgain(now)
+			}
 			shard.due = now.Add(e.resync)
-			if shard.readAt.IsZero() { // from then on one after the other
+			if shard.together { // from then on one after the other
 				shard.due = now.Add(e.resync * time.Duration(number+1) / time.Duration(len(e.shards)))
 			}
-			shard.readAt, shard.doubt, shard.failures, shard.problem, shard.lapsed = now, false, 0, "", false
+			shard.readAt, shard.together, shard.doubt, shard.failures, shard.problem, shard.lapsed = now, false, false, 0, "", false
 			for _, entry := range entries {
 				shard.lapsed = shard.lapsed || entry.Lapsed
 			}
 			e.ledger.Read(number, entries)
 		}
 	})
+}
+
+// readAgain has all shards read now: Consul answers again, and what stands there of
+// them may be another's word, such as that the cluster is dead.
+func (e *exporter) readAgain(now time.Time) {
+	for _, shard := range e.shards {
+		shard.failures, shard.due, shard.together = 0, now, true
+	}
 }
 
 func earlier(a, b time.Time) time.Time {

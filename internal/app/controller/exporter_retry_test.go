@@ -23,23 +23,8 @@ func TestWritesAreTriedUntilTheySucceed(t *testing.T) {
 		kube := newFakeKubernetes()
 		kube.set("web", 1)
 		consul := &stubbornShard{failures: failures}
-		metrics, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-		leader := &leadership{log: log, metrics: newMetrics(metrics)}
-		var shards []shardRegistry
-		for range export.Shards {
-			shards = append(shards, consul)
-		}
-		e := newExporter(exporter{
-			source: kube, leader: leader, leads: leader.begins(), events: kube, permits: kube,
-			report: newBoard(leader.metrics).loop("nothing was read yet"),
-			log:    log, metrics: newExportMetrics(metrics), pulse: process.NewPulse("export", stuckAfter),
-			maxShare: 0.5, resync: resync,
-		}, shards, exportPolicy("east"))
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		leader.begin(ctx)
-		go func() { _ = e.run(ctx) }()
-
+		_, end := publishing(t, kube, consul, resync)
+		defer end()
 		time.Sleep(failures*resync + time.Hour)
 		consul.mu.Lock()
 		defer consul.mu.Unlock()
@@ -48,6 +33,93 @@ func TestWritesAreTriedUntilTheySucceed(t *testing.T) {
 		}
 	})
 }
+
+// publishing runs the loop of a controller that leads, with one registry for all
+// shards, until end is called. It begins to lead anew with each call of leads.
+func publishing(t *testing.T, kube *fakeKubernetes, consul shardRegistry, resync time.Duration) (leads, end func()) {
+	metrics, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
+	leader := &leadership{log: log, metrics: newMetrics(metrics)}
+	var shards []shardRegistry
+	for range export.Shards {
+		shards = append(shards, consul)
+	}
+	e := newExporter(exporter{
+		source: kube, leader: leader, leads: leader.begins(), events: kube, permits: kube,
+		report: newBoard(leader.metrics).loop("nothing was read yet"),
+		log:    log, metrics: newExportMetrics(metrics), pulse: process.NewPulse("export", stuckAfter),
+		maxShare: 0.5, resync: resync,
+	}, shards, exportPolicy("east"))
+	ctx, cancel := context.WithCancel(t.Context())
+	leader.begin(ctx)
+	go func() { _ = e.run(ctx) }()
+	return func() { leader.begin(ctx) }, cancel
+}
+
+// However long Consul was away, all is read soon after it is back, at once, for
+// somebody may have hidden it; and then in turns again.
+func TestAllIsReadWhenConsulIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const resync = 5 * time.Minute
+		consul := &awayShard{}
+		leads, end := publishing(t, newFakeKubernetes(), consul, resync)
+		defer end()
+		inTurns := func(when string) {
+			t.Helper()
+			time.Sleep(resync)
+			for range 4 {
+				consul.be(false)
+				time.Sleep(resync / 4)
+				if reads := consul.be(false); reads < export.Shards/4-1 || reads > export.Shards/4+1 {
+					t.Errorf("%s: %d reads in a quarter of a turn, of %d shards", when, reads, export.Shards)
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+		leads() // again
+		inTurns("it leads")
+		for _, away := range []time.Duration{20 * time.Second, time.Hour} {
+			consul.be(true)
+			time.Sleep(away)
+			if before := consul.be(false); before < 1 || before > int(away/time.Second)*export.Shards {
+				t.Errorf("%d reads in %s", before, away)
+			}
+			time.Sleep(againWithin + time.Second)
+			if reads := consul.be(false); reads < export.Shards || reads > 2*export.Shards {
+				t.Errorf("%d reads when Consul is back after %s, of %d shards", reads, away, export.Shards)
+			}
+			inTurns("Consul is back after " + away.String())
+		}
+	})
+}
+
+// awayShard is empty, and does not answer while it is away.
+type awayShard struct {
+	mu    sync.Mutex
+	away  bool
+	reads int
+}
+
+// be says whether it is away from now on, and how often it was read since before.
+func (s *awayShard) be(away bool) (reads int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reads, s.away, s.reads = s.reads, away, 0
+	return reads
+}
+
+func (s *awayShard) Observe(context.Context) ([]registration.Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	if s.away {
+		return nil, errors.New("away")
+	}
+	return nil, nil
+}
+
+func (s *awayShard) Apply(context.Context, registration.Op) error      { return nil }
+func (s *awayShard) Renew(context.Context, []registration.Entry) error { return nil }
+func (s *awayShard) MostWrites() int                                   { return 1 }
 
 // stubbornShard takes a write only after it has failed so often.
 type stubbornShard struct {

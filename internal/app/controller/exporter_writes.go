@@ -14,6 +14,9 @@ import (
 // firstRetry is the shortest wait after something failed.
 const firstRetry = 250 * time.Millisecond
 
+// againWithin is how soon it is seen that Consul answers again.
+const againWithin = 10 * time.Second
+
 // backoff is the wait after a number of failures in a row.
 func backoff(failures int, most time.Duration) time.Duration {
 	return min(most, firstRetry<<min(max(failures-1, 0), 10))
@@ -175,7 +178,7 @@ func (e *exporter) unread(number int, now time.Time, err error) {
 	}
 	shard.readAt, shard.problem = time.Time{}, reason
 	shard.failures++
-	shard.due = now.Add(backoff(shard.failures, e.resync))
+	shard.due = now.Add(backoff(shard.failures, min(e.resync, againWithin)))
 	e.metrics.readFailures.Inc()
 }
 

@@ -33,7 +33,8 @@ It takes nothing away because it fails, is stopped or cannot see. Several can ru
 	o.ConsulOptions.AddFlags(f, "the Consul servers")
 	o.LogOptions.AddFlags(f)
 	f.IntVar(&o.AgentPort, "agent-port", o.AgentPort, "port on the clusters' nodes at which agents serve /healthz (the agents' --listen)")
-	f.DurationVar(&o.DeadAfter, "dead-after", o.DeadAfter, "how long nothing must have been heard of a cluster")
+	f.DurationVar(&o.AnswerWithin, "answer-within", o.AnswerWithin, "how long the answer to a question in Consul may take: more than twice the controllers' --export-resync")
+	f.DurationVar(&o.DeadAfter, "dead-after", o.DeadAfter, "how long nothing must have been heard of a cluster: twice --answer-within or more")
 	f.StringVar(&o.Listen, "listen", o.Listen, "address of /metrics, /healthz and /readyz")
 	return cmd
 }

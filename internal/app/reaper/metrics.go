@@ -10,8 +10,9 @@ const (
 	opAsk    = "ask"
 	opExpire = "expire"
 
-	resultOK    = "ok"
-	resultError = "error"
+	resultOK       = "ok"
+	resultConflict = "conflict"
+	resultError    = "error"
 )
 
 // metrics of the reaper. No label has values that users choose.
@@ -32,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	reg.MustRegister(m.clusters, m.writes, m.read)
 	for _, op := range []string{opAsk, opExpire} {
-		for _, result := range []string{resultOK, resultError} {
+		for _, result := range []string{resultOK, resultConflict, resultError} {
 			m.writes.WithLabelValues(op, result)
 		}
 	}

@@ -26,8 +26,6 @@ import (
 
 const (
 	userAgent = "fairway-reaper"
-	// lookEvery is how often all clusters are looked at.
-	lookEvery = 10 * time.Second
 	// callWithin bounds a call to Consul. It leaves Consul the 7 s for which it tries
 	// to reach its leader.
 	callWithin = 9 * time.Second
@@ -82,7 +80,7 @@ func (r *Reaper) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, stop.Run(context.WithoutCancel(ctx))) }()
 	stop.Push(process.Step{Name: "log out of Consul", Within: 2 * time.Second, Do: r.consul.Logout})
 
-	l := newLooker(catalogLeases{r.consul}, process.NewAgents(r.opts.AgentPort), r.opts.DeadAfter, newMetrics(r.registry), r.log)
+	l := newLooker(catalogLeases{r.consul}, process.NewAgents(r.opts.AgentPort), r.opts, newMetrics(r.registry), r.log)
 	group, working := errgroup.WithContext(ctx)
 	probes := process.Probes{Gatherer: r.registry, Pulses: []*process.Pulse{l.pulse}, Ready: func(time.Time) (why, details string) { return l.says() }}
 	_, serve, shutdown, err := process.Listen(working, r.opts.Listen, probes.Handler(working))
@@ -90,7 +88,7 @@ func (r *Reaper) Run(ctx context.Context) (err error) {
 		return err
 	}
 	stop.Push(shutdown)
-	r.log.Info("starting", "consul", r.opts.ConsulAddress, "dead_after", r.opts.DeadAfter.String())
+	r.log.Info("starting", "consul", r.opts.ConsulAddress, "dead_after", r.opts.DeadAfter.String(), "answer_within", r.opts.AnswerWithin.String())
 	for _, part := range []process.Part{serve, {Name: "clusters", Do: l.run}} {
 		group.Go(func() error { return part.Run(working) })
 	}
@@ -116,12 +114,12 @@ func (c catalogLeases) Expire(ctx context.Context, cluster string, lease catalog
 
 // looker is the loop that looks at all clusters.
 type looker struct {
-	leases    leases
-	agents    agents
-	deadAfter time.Duration
-	metrics   *metrics
-	log       *slog.Logger
-	pulse     *process.Pulse
+	leases  leases
+	agents  agents
+	opts    Options
+	metrics *metrics
+	log     *slog.Logger
+	pulse   *process.Pulse
 
 	// The loop's own.
 	memory map[string]clusterlease.Memory // by cluster
@@ -133,15 +131,15 @@ type looker struct {
 	stood   map[string]clusterlease.Decision
 }
 
-func newLooker(leases leases, agents agents, deadAfter time.Duration, metrics *metrics, log *slog.Logger) *looker {
+func newLooker(leases leases, agents agents, opts Options, metrics *metrics, log *slog.Logger) *looker {
 	return &looker{
-		leases: leases, agents: agents, deadAfter: deadAfter, metrics: metrics, log: log, pulse: process.NewPulse("clusters", stuckAfter),
+		leases: leases, agents: agents, opts: opts, metrics: metrics, log: log, pulse: process.NewPulse("clusters", stuckAfter),
 		memory: map[string]clusterlease.Memory{}, heard: map[string]string{}, blocked: "the leases have not been read from Consul yet",
 	}
 }
 
 func (l *looker) run(ctx context.Context) error {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(l.opts.lookEvery())
 	defer tick.Stop()
 	for {
 		l.pulse.Beat()
@@ -186,7 +184,7 @@ func (l *looker) look(ctx context.Context) {
 	for cluster, held := range all {
 		l.pulse.Beat()
 		stood[cluster], memory[cluster] = clusterlease.Decide(clusterlease.Input{
-			Now: time.Now(), Every: lookEvery, DeadAfter: l.deadAfter, Leases: leasesOf(held), Answered: l.heard[cluster] != "",
+			Now: time.Now(), Every: l.opts.lookEvery(), DeadAfter: l.opts.DeadAfter, AnswerWithin: l.opts.AnswerWithin, Leases: leasesOf(held), Answered: l.heard[cluster] != "",
 		}, l.memory[cluster])
 		l.carryOut(ctx, cluster, held, stood[cluster])
 	}
@@ -294,7 +292,11 @@ func (l *looker) carryOut(ctx context.Context, cluster string, held []catalog.Le
 			defer cancel()
 			err := write(ctx, cluster, lease, text)
 			result := resultOK
-			if err != nil {
+			switch {
+			case errors.Is(err, consul.ErrConflict): // another reaper has done it, or it was answered
+				result = resultConflict
+				l.log.Debug("a lease was written by somebody else meanwhile", "op", op, "cluster", cluster, "node", lease.Node)
+			case err != nil:
 				result = resultError
 				l.log.Warn("write about a lease failed", "op", op, "cluster", cluster, "node", lease.Node, "reason", consul.Reason(err), "err", err)
 			}
@@ -305,7 +307,9 @@ func (l *looker) carryOut(ctx context.Context, cluster string, held []catalog.Le
 	_ = group.Wait() // none returns an error
 }
 
-// tell tells people how the clusters stand, and what has changed.
+// tell tells people how the clusters stand, and what has changed. That a cluster is
+// silent for a while, and asked, is how it goes where agents are not reached at their
+// ports.
 func (l *looker) tell(stood map[string]clusterlease.Decision) {
 	l.metrics.stand(stood)
 	l.mu.Lock()
@@ -313,14 +317,17 @@ func (l *looker) tell(stood map[string]clusterlease.Decision) {
 	before := l.stood
 	l.stood, l.blocked = stood, ""
 	for cluster, d := range stood {
-		was, known := before[cluster]
-		if was.State == d.State || !known && d.State == clusterlease.Alive {
+		was := before[cluster].State
+		if was == d.State || was == "" && d.State == clusterlease.Alive {
 			continue
 		}
-		level := slog.LevelInfo
-		if d.State == clusterlease.Dead {
+		level := slog.LevelDebug
+		switch {
+		case d.State == clusterlease.Dead:
 			level = slog.LevelWarn
+		case d.State == clusterlease.Expired, was == clusterlease.Expired:
+			level = slog.LevelInfo
 		}
-		l.log.Log(context.Background(), level, "cluster", "cluster", cluster, "state", string(d.State), "before", string(was.State), "reason", d.Says)
+		l.log.Log(context.Background(), level, "cluster", "cluster", cluster, "state", string(d.State), "before", string(was), "reason", d.Says)
 	}
 }

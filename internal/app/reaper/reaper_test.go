@@ -34,7 +34,9 @@ type world struct {
 	logged strings.Builder
 }
 
-func newWorld(t *testing.T) (*world, *looker) {
+func newWorld(t *testing.T) (*world, *looker) { return newWorldWith(t, Default()) }
+
+func newWorldWith(t *testing.T, opts Options) (*world, *looker) {
 	w := &world{leases: map[string]map[string]catalog.Lease{}, ports: map[string]bool{"east": true, "west": true}, did: map[string]int{}}
 	for _, cluster := range []string{"east", "west"} {
 		w.leases[cluster] = map[string]catalog.Lease{
@@ -44,7 +46,7 @@ func newWorld(t *testing.T) (*world, *looker) {
 			cluster + "-made":     {Node: "n3", ConsulNode: cluster + "-made", Address: netip.MustParseAddr("10.0.0.3")},
 		}
 	}
-	l := newLooker(w, w, 5*time.Minute, newMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(io.MultiWriter(w, t.Output()), nil)))
+	l := newLooker(w, w, opts, newMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(io.MultiWriter(w, t.Output()), nil)))
 	go func() { _ = l.run(t.Context()) }()
 	return w, l
 }
@@ -127,7 +129,7 @@ func TestDeadClusterIsHidden(t *testing.T) {
 		time.Sleep(time.Hour)
 		w.expect(t, "both live", map[string]int{})
 		w.change(func() {
-			if looks := int(time.Hour / lookEvery); w.probes > 2*looks+4 {
+			if looks := int(time.Hour / l.opts.lookEvery()); w.probes > 2*looks+4 {
 				t.Errorf("%d questions at ports in %d looks at two clusters", w.probes, looks)
 			}
 			w.ports["east"] = false
@@ -149,9 +151,49 @@ func TestDeadClusterIsHidden(t *testing.T) {
 		})
 		time.Sleep(time.Hour)
 		w.expect(t, "it is back", map[string]int{})
-		if !strings.Contains(w.logged.String(), "cluster=east state=Dead") || strings.Contains(w.logged.String(), "cluster=west") {
+		told := []string{"level=WARN msg=cluster cluster=east state=Dead before=Asked", "level=INFO msg=cluster cluster=east state=Expired before=Dead", "level=INFO msg=cluster cluster=east state=Alive before=Expired"}
+		lines := strings.Split(strings.TrimSpace(w.logged.String()), "\n")
+		for i, want := range told {
+			if len(lines) != len(told) || !strings.Contains(lines[i], want) {
+				t.Fatalf("it logs\n%s\nwant %s", w.logged.String(), strings.Join(told, "\n"))
+			}
+		}
+	})
+}
+
+// Of two that look at the same moment one writes, and the other takes no offence.
+func TestTwoReapersWriteOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, one := newWorld(t)
+		two := newLooker(w, w, one.opts, newMetrics(prometheus.NewRegistry()), one.log)
+		go func() { _ = two.run(t.Context()) }()
+		time.Sleep(time.Minute)
+		w.change(func() { w.ports["east"] = false })
+		time.Sleep(10 * time.Minute)
+		w.expect(t, "east is dead", map[string]int{"east ask": 3, "east expire": 3})
+		if strings.Contains(w.logged.String(), "failed") {
 			t.Errorf("it logs\n%s", w.logged.String())
 		}
+	})
+}
+
+// Who wants to know sooner is told sooner, and no later than that.
+func TestShortestTimes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		opts := Default()
+		opts.AnswerWithin, opts.DeadAfter = leastAnswer, 2*leastAnswer
+		if err := opts.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := newWorldWith(t, opts)
+		time.Sleep(time.Hour)
+		w.change(func() { w.ports["east"] = false })
+		time.Sleep(opts.DeadAfter - 2*opts.lookEvery())
+		w.expect(t, "not for so long", map[string]int{"east ask": 3})
+		time.Sleep(4 * opts.lookEvery())
+		w.expect(t, "dead", map[string]int{"east expire": 3})
 	})
 }
 
@@ -211,7 +253,8 @@ func TestOptions(t *testing.T) {
 		"--log-format":     func(o *Options) { o.LogFormat = "xml" },
 		"--listen":         func(o *Options) { o.Listen = "9983" },
 		"--agent-port":     func(o *Options) { o.AgentPort = 0 },
-		"--dead-after":     func(o *Options) { o.DeadAfter = time.Second },
+		"--answer-within":  func(o *Options) { o.AnswerWithin = time.Second },
+		"--dead-after":     func(o *Options) { o.DeadAfter = 4 * time.Minute },
 	} {
 		bad := Default()
 		spoil(&bad)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/consul/api"
@@ -22,6 +23,9 @@ import (
 
 const (
 	serfHealth = "serfHealth" // the check of a node that a Consul agent keeps
+	// badFilter is how Consul begins to say what is wrong with a filter, as a failure
+	// of its own.
+	badFilter = "Failed to create boolean expression evaluator"
 	// parallel is how many questions or writes are under way at once.
 	parallel = 16
 )
@@ -38,10 +42,10 @@ type Query struct {
 // Found is what the servers hold, as of one moment.
 type Found struct {
 	Asked, Others []purge.Entry
-
-	// Empty is the node that was asked for by name, if it is of Kubernetes, nothing
-	// stands under it, and nobody keeps a lease there: the last entries went without it.
-	Empty string
+	// Empty are the Consul nodes of Kubernetes, where all of a node or a cluster is meant,
+	// that hold nothing, and on which nobody keeps a lease: the last entries went without
+	// them.
+	Empty []string
 
 	nodes   []*api.Node // whose entries were asked for
 	entries map[key]*api.ServiceEntry
@@ -61,13 +65,9 @@ func Find(ctx context.Context, client *consul.Client, q Query) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	if q.Node != "" && q.Filter == "" && len(asked) == 0 && len(found.nodes) == 1 && found.nodes[0].Meta[service.MetaSource] == "kubernetes" {
-		isKept, err := kept(ctx, client, q.Node)
-		if err != nil {
+	if q.Filter == "" {
+		if found.Empty, err = empty(ctx, client, found.nodes, asked); err != nil {
 			return nil, err
-		}
-		if !isKept {
-			found.Empty = q.Node
 		}
 	}
 	var mu sync.Mutex
@@ -133,10 +133,45 @@ func askedFor(ctx context.Context, client *consul.Client, nodes []*api.Node, fil
 	return asked, slices.Sorted(maps.Keys(names)), err
 }
 
+// empty are the nodes that hold nothing of what was asked for, and that nobody keeps.
+func empty(ctx context.Context, client *consul.Client, nodes []*api.Node, asked map[key]bool) (names []string, err error) {
+	holds := map[string]bool{}
+	for at := range asked {
+		holds[at.node] = true
+	}
+	for _, node := range nodes {
+		if holds[node.Node] || node.Meta[service.MetaSource] != "kubernetes" {
+			continue
+		}
+		kept, err := kept(ctx, client, node.Node)
+		if err != nil {
+			return nil, err
+		}
+		if !kept {
+			names = append(names, node.Node)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// kept tells whether somebody keeps a lease on a node.
+func kept(ctx context.Context, client *consul.Client, node string) (bool, error) {
+	checks, meta, err := client.Health().Node(node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
+		return false, fmt.Errorf("read the checks of Consul node %s: %w", node, err)
+	}
+	return slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }), nil
+}
+
 // under are the services under a Consul node that a filter lets through.
 func under(ctx context.Context, client *consul.Client, node, filter string) ([]*api.AgentService, error) {
 	opts := (&api.QueryOptions{RequireConsistent: true, Filter: filter}).WithContext(ctx)
 	list, meta, err := client.Catalog().NodeServiceList(node, opts)
+	if status, ok := errors.AsType[api.StatusError](err); ok && filter != "" && strings.Contains(status.Body, badFilter) {
+		_, why, _ := strings.Cut(status.Body, badFilter)
+		return nil, &consul.Error{Kind: consul.ErrInvalid, Err: fmt.Errorf("filter %s%s", filter, strings.TrimSpace(why))}
+	}
 	if err := whole(meta, err, list == nil || slices.Contains(list.Services, nil)); err != nil {
 		return nil, fmt.Errorf("list the services of Consul node %s: %w", node, err)
 	}
@@ -172,9 +207,9 @@ func entryOf(e *api.ServiceEntry) purge.Entry {
 }
 
 // Remove takes out the entries for which remove is true, several at a time, and
-// then those of their nodes that have nothing left, or the one that had nothing. It
-// returns what went wrong, by the entry's position. An entry that has changed since it
-// was found stays.
+// then those of their nodes that have nothing left, and the Empty ones. It returns what
+// went wrong, by the entry's position. An entry that has changed since it was found
+// stays.
 func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []purge.Decision) (failed map[int]error, nodesRemoved []string, err error) {
 	queue := &txn.Queue{Client: client}
 	failed = map[int]error{}
@@ -201,7 +236,7 @@ func (f *Found) Remove(ctx context.Context, client *consul.Client, decisions []p
 	}
 	_ = group.Wait() // none returns an error
 	for _, node := range f.nodes {
-		if !emptied[node.Node] && node.Node != f.Empty {
+		if !emptied[node.Node] && !slices.Contains(f.Empty, node.Node) {
 			continue
 		}
 		gone, removeErr := removeEmpty(ctx, client, node)
@@ -235,7 +270,7 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 	if err != nil || len(services) > 0 {
 		return false, err
 	}
-	if isKept, err := kept(ctx, client, node.Node); err != nil || isKept {
+	if kept, err := kept(ctx, client, node.Node); err != nil || kept {
 		return false, err
 	}
 	_, faults, err := txn.Exchange(ctx, client, api.TxnOps{&api.TxnOp{Node: &api.NodeTxnOp{
@@ -248,13 +283,4 @@ func removeEmpty(ctx context.Context, client *consul.Client, node *api.Node) (go
 		return false, fmt.Errorf("remove the empty Consul node %s: %w", node.Node, err)
 	}
 	return true, nil
-}
-
-// kept tells whether somebody keeps a lease on a node under which nothing stands.
-func kept(ctx context.Context, client *consul.Client, node string) (bool, error) {
-	checks, meta, err := client.Health().Node(node, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-	if err := whole(meta, err, checks == nil || slices.Contains(checks, nil)); err != nil {
-		return false, fmt.Errorf("read the checks of Consul node %s: %w", node, err)
-	}
-	return slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.Status == api.HealthPassing }), nil
 }

@@ -114,8 +114,8 @@ func TestPurge(t *testing.T) {
 	}
 }
 
-// A node that has nothing left goes, too, if it is asked for by name and of
-// Kubernetes: whoever took out its last entry may not have had the right.
+// A node of Kubernetes that has nothing left goes, too, with all of it or of its
+// cluster: whoever took out its last entry may not have had the right.
 func TestEmptyNode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -126,23 +126,28 @@ func TestEmptyNode(t *testing.T) {
 	mayNotWriteNodes, _ := w.Server.FairwayClient(w.Token(`node_prefix "" { policy = "read" } service_prefix "" { policy = "write" }`))
 	for _, q := range []leftover.Query{{Node: "k8s-sync"}, {Node: "vm"}, {Cluster: "east"}} {
 		found := w.find(q)
-		if found.Empty != "" {
-			t.Errorf("%+v: %s is empty", q, found.Empty)
+		if len(found.Empty) > 0 {
+			t.Errorf("%+v: %q is empty", q, found.Empty)
 		}
 		everything := purge.Decide(purge.Input{Asked: found.Asked, InService: true})
 		if failed, nodes, err := found.Remove(t.Context(), mayNotWriteNodes, everything); len(failed) > 0 || len(nodes) > 0 || !errors.Is(err, consul.ErrDenied) {
 			t.Errorf("%+v: failed %v, nodes %v, %v; want the entry gone, and the node denied", q, failed, nodes, err)
 		}
 	}
-	for _, q := range []leftover.Query{{Node: "vm"}, {Cluster: "east"}, {Node: "k8s-sync", Filter: `Service == "web"`}} {
-		found := w.find(q)
-		if _, nodes, err := found.Remove(t.Context(), w.client, decide(found)); found.Empty != "" || len(nodes) > 0 || err != nil {
-			t.Errorf("%+v: empty %q, nodes %v, %v; want it untouched", q, found.Empty, nodes, err)
+	for _, tt := range []struct {
+		query leftover.Query
+		want  []string
+	}{
+		{leftover.Query{Node: "vm"}, nil},
+		{leftover.Query{Node: "k8s-sync", Filter: `Service == "web"`}, nil},
+		{leftover.Query{Cluster: "east", Filter: `Service == "web"`}, nil},
+		{leftover.Query{Node: "k8s-sync"}, []string{"k8s-sync"}},
+		{leftover.Query{Cluster: "east"}, []string{"fairway-east"}},
+	} {
+		found := w.find(tt.query)
+		if _, nodes, err := found.Remove(t.Context(), w.client, decide(found)); !slices.Equal(found.Empty, tt.want) || !slices.Equal(nodes, tt.want) || err != nil {
+			t.Errorf("%+v: empty %q, nodes %v, %v; want %q", tt.query, found.Empty, nodes, err, tt.want)
 		}
-	}
-	found := w.find(leftover.Query{Node: "k8s-sync"})
-	if _, nodes, err := found.Remove(t.Context(), w.client, decide(found)); found.Empty != "k8s-sync" || !slices.Equal(nodes, []string{"k8s-sync"}) || err != nil {
-		t.Errorf("empty %q, nodes %v, %v", found.Empty, nodes, err)
 	}
 }
 
@@ -167,8 +172,37 @@ func TestKeptNodeStays(t *testing.T) {
 	if held := w.held("fairway-east"); held == nil || len(held) > 0 {
 		t.Errorf("the node holds %q; want it, and nothing under it", held)
 	}
-	if found := w.find(leftover.Query{Node: "fairway-east"}); found.Empty != "" {
+	if found := w.find(leftover.Query{Node: "fairway-east"}); len(found.Empty) > 0 {
 		t.Error("it is taken for one that nobody keeps")
+	}
+}
+
+// Nodes of a cluster that hold nothing go with all of it, but for those that are kept.
+func TestEmptyNodesOfAClusterGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	east := map[string]string{"fairway-cluster": "east", "external-source": "kubernetes"}
+	for node, lease := range map[string]string{"fairway-east-dead": api.HealthCritical, "fairway-east-kept": api.HealthPassing, "fairway-east-services": ""} {
+		r := &api.CatalogRegistration{Node: node, Address: "10.0.0.1", NodeMeta: east}
+		if lease != "" {
+			r.Check = &api.AgentCheck{Node: node, CheckID: "fairway-lease", Name: "lease", Status: lease}
+		}
+		if _, err := w.Management().Catalog().Register(r, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := w.find(leftover.Query{Cluster: "east"})
+	want := []string{"fairway-east-dead", "fairway-east-services"}
+	if diff := cmp.Diff(want, found.Empty); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	failed, nodes, err := found.Remove(t.Context(), w.client, decide(found))
+	slices.Sort(nodes)
+	if diff := cmp.Diff(want, nodes); diff != "" || err != nil || len(failed) > 0 {
+		t.Errorf("failed %v, %v; -want +removed:\n%s", failed, err, diff)
+	}
+	if w.held("fairway-east-kept") == nil {
+		t.Error("a node that is kept was removed")
 	}
 }
 
@@ -204,7 +238,7 @@ func TestFind(t *testing.T) {
 	if found := w.find(leftover.Query{Node: "k8s"}); len(found.Asked) != 0 {
 		t.Errorf("a node that is not there: %+v", found.Asked)
 	}
-	if _, err := leftover.Find(t.Context(), w.client, leftover.Query{Node: "k8s-sync", Filter: "nonsense ="}); err == nil || !strings.Contains(err.Error(), "boolean expression") {
+	if _, err := leftover.Find(t.Context(), w.client, leftover.Query{Node: "k8s-sync", Filter: `Servic == "web"`}); !errors.Is(err, consul.ErrInvalid) || !strings.Contains(err.Error(), `filter Servic == "web": Selector "Servic" is not valid`) {
 		t.Errorf("a filter that makes no sense: %v", err)
 	}
 	found := w.find(leftover.Query{Node: "server"})
