@@ -84,7 +84,7 @@ func (d doctor) replicas(s *Section) {
 	case leading == 0 && all:
 		s.add(Problem, "NobodyLeads", d.kubectl("logs deployment/fairway-controller")+" says why", "%s, and none leads: nothing is written", plural(ready, "controller is ready", "controllers are ready"))
 	case blind != "":
-		s.add(Problem, "LeaderNotReady", "if it does not get ready, let another lead: "+d.kubectl("delete pod "+blind), "%s leads, and is not ready: not everything is written", blind)
+		s.add(Problem, "LeaderNotReady", d.kubectl("logs "+blind)+" says why; it soon lets another lead, if there is one", "%s leads, and is not ready: not everything is written", blind)
 	case ready < c.Wanted:
 		s.add(Warning, "ControllersMissing", d.kubectl("describe deployment fairway-controller"), "%d of %d controllers are ready", ready, c.Wanted)
 	default:

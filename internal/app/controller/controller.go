@@ -91,11 +91,11 @@ func (c *Controller) Run(ctx context.Context) (err error) {
 	stop.Push(process.Step{Name: "log out of Consul", Within: 2 * time.Second, Do: c.consul.Logout})
 
 	metrics := newMetrics(c.registry)
-	leader, err := newLeadership(c.opts, c.kube, c.log.With("component", "leader"), metrics)
+	board := newBoard(metrics)
+	leader, err := newLeadership(c.opts, c.kube, board.says, c.log.With("component", "leader"), metrics)
 	if err != nil {
 		return err
 	}
-	board := newBoard(metrics)
 	loops, err := c.loops(leader, board, metrics, stop)
 	if err != nil {
 		return err

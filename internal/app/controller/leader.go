@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,11 +32,24 @@ const (
 	retryEvery  = 400 * time.Millisecond
 )
 
+// A leader that cannot do its work gives the lead up: another may reach Consul where
+// this one does not. If none can they take turns, each twice as long as the one before.
+// The first leaves Consul the time to elect a leader of its own.
+const (
+	firstTurn   = 10 * time.Second
+	longestTurn = 5 * time.Minute
+	// aside is how long it then takes no part: longer than others take to see it.
+	aside = leadFor
+	// lookAfter is how often a leader looks whether it can work.
+	lookAfter = time.Second
+)
+
 // leadership is whether this replica leads. The loops work in any case and ask it
 // before they write: so nothing has to be made ready when it changes, and no
 // write follows from the change itself.
 type leadership struct {
 	elector *leaderelection.LeaderElector
+	blocked func() (why, details string) // why this replica cannot do its work
 	log     *slog.Logger
 	metrics *metrics
 	// loops are told when this replica begins to lead. Each has room for one value.
@@ -45,8 +59,8 @@ type leadership struct {
 	term atomic.Pointer[context.Context]
 }
 
-func newLeadership(opts Options, client kubernetes.Interface, log *slog.Logger, metrics *metrics) (*leadership, error) {
-	l := &leadership{log: log, metrics: metrics}
+func newLeadership(opts Options, client kubernetes.Interface, blocked func() (why, details string), log *slog.Logger, metrics *metrics) (*leadership, error) {
+	l := &leadership{blocked: blocked, log: log, metrics: metrics}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Name: leaseName,
 		Lock: &resourcelock.LeaseLock{
@@ -79,9 +93,44 @@ func (l *leadership) begins() <-chan struct{} {
 
 // run takes part in the election until ctx ends, and then gives the lead up.
 func (l *leadership) run(ctx context.Context) {
+	turn := firstTurn
 	for ctx.Err() == nil {
-		l.elector.Run(ctx) // returns when the lead was lost, too
+		candidacy, end := context.WithCancel(ctx)
+		var gaveUp bool
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			if turn, gaveUp = l.watch(candidacy, turn); gaveUp {
+				end()
+			}
+		})
+		l.elector.Run(candidacy) // returns when the lead was lost, too
+		end()
+		if watch.Wait(); gaveUp {
+			pause(ctx, aside)
+		}
 	}
+}
+
+// watch returns when ctx ends, or when this replica is to give the lead up, because it
+// has not been able to work for a turn. It also returns how long the next turn is.
+func (l *leadership) watch(ctx context.Context, turn time.Duration) (next time.Duration, giveUp bool) {
+	var since time.Time // it leads and cannot work
+	for pause(ctx, lookAfter) {
+		why, _ := l.blocked()
+		if why == "" {
+			turn = firstTurn
+		}
+		switch now := time.Now(); {
+		case why == "" || !l.leads():
+			since = time.Time{}
+		case since.IsZero():
+			since = now
+		case now.Sub(since) >= turn:
+			l.log.Warn("this replica leads and cannot do its work: another is to lead", "for", now.Sub(since).String(), "reason", why)
+			return min(2*turn, longestTurn), true
+		}
+	}
+	return turn, false
 }
 
 func (l *leadership) begin(term context.Context) {

@@ -60,6 +60,45 @@ func TestI2ALeaderThatEndsGivesTheLeadUp(t *testing.T) {
 	})
 }
 
+// I2: a leader that cannot do its work lets one lead that can, and keeps the lead no
+// longer than that takes. Where none can they take turns, ever more seldom.
+func TestI2ALeaderThatCannotWorkLetsAnotherLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := new(leaseServer)
+		a := newCandidate(t, api, "a")
+		a.await(t, a)
+		b := newCandidate(t, api, "b")
+		time.Sleep(time.Hour)
+		a.idle.Store(true)
+		time.Sleep(firstTurn - lookAfter)
+		a.idle.Store(false)
+		time.Sleep(time.Hour)
+		if !a.leads() || b.terms.Load() != 0 {
+			t.Fatalf("the other began to lead %d times, and nothing was wrong for long", b.terms.Load())
+		}
+		a.idle.Store(true)
+		if took := b.await(t, a); took < firstTurn || took > firstTurn+2*lookAfter+2*retryEvery {
+			t.Errorf("the other leads after %s", took)
+		}
+		time.Sleep(time.Hour)
+		if !b.leads() || a.terms.Load() != 1 || b.terms.Load() != 1 {
+			t.Errorf("a began to lead %d times, b %d times; want b to stay", a.terms.Load(), b.terms.Load())
+		}
+		b.idle.Store(true)
+		time.Sleep(time.Hour)
+		if turns := a.terms.Load() + b.terms.Load(); turns < 10 || turns > 25 {
+			t.Errorf("%d turns in an hour in which none can work", turns)
+		}
+		a.idle.Store(false)
+		time.Sleep(longestTurn + time.Minute)
+		before := a.terms.Load() + b.terms.Load()
+		time.Sleep(time.Hour)
+		if !a.leads() || a.terms.Load()+b.terms.Load() != before {
+			t.Errorf("the one that can work leads: %t, %d changes after it did", a.leads(), a.terms.Load()+b.terms.Load()-before)
+		}
+	})
+}
+
 // leaseServer is an API server with one Lease. It refuses an update of one that has
 // changed since, which client-go's fake does not.
 type leaseServer struct {
@@ -92,12 +131,20 @@ func (s *leaseServer) answer(action clienttesting.Action) (*coordinationv1.Lease
 type candidate struct {
 	*leadership
 	cutOff *atomic.Bool // from the API server
+	idle   *atomic.Bool // cannot do its work
+	terms  atomic.Int32 // how often it began to lead
 	end    func()
 }
 
 func newCandidate(t *testing.T, api *leaseServer, name string) *candidate {
 	t.Helper()
-	c := &candidate{cutOff: new(atomic.Bool)}
+	c := &candidate{cutOff: new(atomic.Bool), idle: new(atomic.Bool)}
+	blocked := func() (why, details string) {
+		if c.idle.Load() {
+			return "Consul is away", ""
+		}
+		return "", ""
+	}
 	own := fake.NewClientset()
 	own.PrependReactor("*", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		if c.cutOff.Load() {
@@ -108,13 +155,24 @@ func newCandidate(t *testing.T, api *leaseServer, name string) *candidate {
 	})
 	opts := Default()
 	opts.PodName, opts.PodNamespace = name, "fairway-system"
-	leader, err := newLeadership(opts, own, slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry()))
+	leader, err := newLeadership(opts, own, blocked, slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.leadership = leader
+	begins := leader.begins()
 	ctx, end := context.WithCancel(context.Background())
 	c.end = end
+	go func() {
+		for {
+			select {
+			case <-begins:
+				c.terms.Add(1)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	t.Cleanup(end)
 	go leader.run(ctx)
 	return c
