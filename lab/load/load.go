@@ -88,7 +88,7 @@ func Start(ctx context.Context, o Options) (*Client, error) {
 		Timeout:   o.Timeout,
 		Transport: &http.Transport{DialContext: o.Dial, MaxIdleConnsPerHost: o.Workers, IdleConnTimeout: 5 * time.Second},
 	}
-	index, err := c.discover(ctx, o.Consul[0], 0)
+	index, err := c.first(ctx)
 	if err == nil && len(c.addresses) == 0 {
 		err = errors.New("no passing instance")
 	}
@@ -119,6 +119,19 @@ func (c *Client) Stop() Report {
 	c.done.Wait()
 	c.http.CloseIdleConnections()
 	return c.Report()
+}
+
+// first takes over the answer of the first server that has one. One of them may have
+// lost sight of the leader, as after a moment in which nobody heard of that.
+func (c *Client) first(ctx context.Context) (index uint64, err error) {
+	for _, server := range c.opts.Consul {
+		var failed error
+		if index, failed = c.discover(ctx, server, 0); failed == nil {
+			return index, nil
+		}
+		err = errors.Join(err, failed)
+	}
+	return 0, err
 }
 
 func (c *Client) follow(ctx context.Context, index uint64) {

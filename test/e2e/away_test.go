@@ -198,14 +198,34 @@ func TestI2ChangesGoOn(t *testing.T) {
 			app := fresh(t, workload.App{Name: "unhindered", Replicas: 2})
 			pods := deployOn(t, app, node)
 			undo, err := fault.begin(t)
-			begun(t, undo, err)
+			undo = begun(t, undo, err)
 			remove(t, pods.Pods()[0])
 			waitPods(t, pods, "one pod has left, and a new one is Ready", func(pods []timeline.Pod) bool {
 				return len(pods) == 3 && pods[0].Reached(timeline.Deleted) && pods[0].Reached(timeline.Out) && pods[2].Reached(timeline.Ready)
 			})
 			noFlaps(t, pods.Pods()[1:])
+			undone(t, undo)
+			waitConsul(t)
 		})
 	}
+}
+
+// waitConsul waits until every Consul server reaches the leader. One that was cut off
+// is told of the others: by itself it looks for them again every 30 s.
+func waitConsul(t *testing.T) {
+	t.Helper()
+	until(t, "every Consul server reaches the leader", func(ctx context.Context) (bool, string, error) {
+		for i, server := range fleet.consul {
+			next := fleet.lab.Host(fmt.Sprintf("consul-%d", (i+1)%len(fleet.consul)+1))
+			if err := server.Agent().Join(next.Addr.String(), false); err != nil {
+				return false, "", err
+			}
+			if _, _, err := server.Catalog().Nodes((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)); err != nil {
+				return false, "", err
+			}
+		}
+		return true, "", nil
+	})
 }
 
 // TestNewPodWhileTheAPIServerRefuses: what the kubelet tells of a new pod is
