@@ -190,11 +190,21 @@ func (c *Cluster) eachTask(ctx context.Context, node, container string, verb ...
 	if err != nil {
 		return err
 	}
+	done := 0
 	for _, id := range ids {
 		args := append([]string{"--namespace", "k8s.io", "tasks"}, verb...)
-		if _, err := c.ctr(ctx, node, append(args, id)...); err != nil {
-			return fmt.Errorf("%s container %s on %s: %w", verb[0], container, node, err)
+		_, err := c.ctr(ctx, node, append(args, id)...)
+		if err == nil {
+			done++
+			continue
 		}
+		if tasks, listErr := c.ctr(ctx, node, "--namespace", "k8s.io", "tasks", "list"); listErr == nil && !taskRuns(tasks, id) {
+			continue // it has ended by itself meanwhile
+		}
+		return fmt.Errorf("%s container %s on %s: %w", verb[0], container, node, err)
+	}
+	if done == 0 {
+		return fmt.Errorf("%s container %s on %s: it has ended by itself", verb[0], container, node)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func TestWritesAreTriedUntilTheySucceed(t *testing.T) {
 // shards, until end is called. It begins to lead anew with each call of leads.
 func publishing(t *testing.T, kube *fakeKubernetes, consul shardRegistry, resync time.Duration) (leads, end func()) {
 	metrics, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	leader := &leadership{log: log, metrics: newMetrics(metrics)}
+	leader := unelected(log, newMetrics(metrics))
 	var shards []shardRegistry
 	for range export.Shards {
 		shards = append(shards, consul)

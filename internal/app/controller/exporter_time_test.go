@@ -112,7 +112,7 @@ func inTime(t *testing.T, test func(t *testing.T, kube *fakeKubernetes, m *memor
 		kube, m := newFakeKubernetes(), &memory{entries: map[string]registration.Entry{}, most: 4}
 		registry := prometheus.NewRegistry()
 		metrics, log := newMetrics(registry), slog.New(slog.DiscardHandler)
-		leader := &leadership{log: log, metrics: metrics}
+		leader := unelected(log, metrics)
 		e := newExporter(exporter{
 			source: kube, leader: leader, leads: leader.begins(), events: kube, permits: kube, report: newBoard(metrics).loop("nothing was read yet"),
 			log: log, metrics: newExportMetrics(registry), pulse: process.NewPulse("export", stuckAfter), maxShare: 0.5, resync: time.Minute,

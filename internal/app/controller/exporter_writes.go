@@ -93,11 +93,8 @@ func (e *exporter) shardOf(op registration.Op) *shard {
 // one. What was sent is finished, even if the process is asked to stop: nobody else
 // knows how it ended. What was not sent by the end of the lead never is.
 func (e *exporter) writing(ctx context.Context) (term context.Context, may bool) {
-	at := e.leader.term.Load()
-	if at == nil || (*at).Err() != nil || ctx.Err() != nil {
-		return nil, false
-	}
-	return *at, true
+	term = e.leader.now()
+	return term, term != nil && ctx.Err() == nil
 }
 
 func (e *exporter) write(ctx context.Context, shard *shard, op registration.Op) {

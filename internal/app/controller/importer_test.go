@@ -198,7 +198,7 @@ func (e *eye) control(t testing.TB, servers consulServices) (leader *leadership,
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	metrics := newMetrics(registry)
-	leader, board = &leadership{log: slog.New(slog.DiscardHandler), metrics: metrics}, newBoard(metrics)
+	leader, board = unelected(slog.New(slog.DiscardHandler), metrics), newBoard(metrics)
 	e.mu.Lock()
 	e.eyes = append(e.eyes, e)
 	e.mu.Unlock()

@@ -20,8 +20,8 @@ const leaseName = "fairway-controller"
 // A leader that dies is followed by another within 5 seconds: the others look at the
 // Lease every retryEvery, to which client-go adds up to 1.2 times as much, so they
 // see its last renewal up to 0.88 s late, and that it has run out as late again. One
-// that cannot renew stops to lead 1.6 s after it last could, and no other begins before
-// 2 s have passed: a second is lost because client-go compares renewals by the second.
+// that has not renewed for 1.6 s does not lead, and no other begins before 2 s have
+// passed: a second is lost because client-go compares renewals by the second.
 //
 // That is much shorter than what is usual, for it is cheap here to lose the lead while
 // the API server hangs: the loops stay warm, and nothing is written because the leader
@@ -30,6 +30,7 @@ const (
 	leadFor     = 3 * time.Second // whole seconds: so the API has it
 	renewWithin = 1200 * time.Millisecond
 	retryEvery  = 400 * time.Millisecond
+	goodFor     = renewWithin + retryEvery // a renewal
 )
 
 // A leader that cannot do its work gives the lead up: another may reach Consul where
@@ -57,17 +58,44 @@ type leadership struct {
 
 	// term ends when this replica does not lead any more.
 	term atomic.Pointer[context.Context]
+	// renewed is when the last renewal was sent that went through.
+	renewed atomic.Pointer[time.Time]
+}
+
+// renewals is a lock of which the leadership knows when it was renewed.
+type renewals struct {
+	resourcelock.Interface
+	leadership *leadership
+}
+
+// Create makes the Lease.
+func (r renewals) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	sent := time.Now()
+	return r.note(sent, record, r.Interface.Create(ctx, record))
+}
+
+// Update writes the Lease.
+func (r renewals) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	sent := time.Now()
+	return r.note(sent, record, r.Interface.Update(ctx, record))
+}
+
+func (r renewals) note(sent time.Time, record resourcelock.LeaderElectionRecord, err error) error {
+	if err == nil && record.HolderIdentity == r.Identity() {
+		r.leadership.renewed.Store(&sent)
+	}
+	return err
 }
 
 func newLeadership(opts Options, client kubernetes.Interface, blocked func() (why, details string), log *slog.Logger, metrics *metrics) (*leadership, error) {
 	l := &leadership{blocked: blocked, log: log, metrics: metrics}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Name: leaseName,
-		Lock: &resourcelock.LeaseLock{
+		Lock: renewals{&resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: opts.PodNamespace, Name: leaseName},
 			Client:     client.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: opts.PodName},
-		},
+		}, l},
 		LeaseDuration: leadFor, RenewDeadline: renewWithin, RetryPeriod: retryEvery,
 		ReleaseOnCancel: true, // it ends last, see Controller.Run
 		Callbacks: leaderelection.LeaderCallbacks{
@@ -152,11 +180,18 @@ func (l *leadership) end() {
 	}
 }
 
-// leads tells whether this replica may write. client-go may call begin after the
-// term has ended already.
-func (l *leadership) leads() bool {
-	term := l.term.Load()
-	return term != nil && (*term).Err() == nil
+// leads tells whether this replica may write.
+func (l *leadership) leads() bool { return l.now() != nil }
+
+// now is the term of this replica, nil if it does not lead. client-go may call begin
+// after the term has ended already; and it takes time to find out that it has, for one
+// that was frozen meanwhile. So the last renewal must be good.
+func (l *leadership) now() context.Context {
+	term, renewed := l.term.Load(), l.renewed.Load()
+	if term == nil || (*term).Err() != nil || renewed == nil || time.Since(*renewed) >= goodFor {
+		return nil
+	}
+	return *term
 }
 
 // String says who leads, for people.

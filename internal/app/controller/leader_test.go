@@ -99,6 +99,39 @@ func TestI2ALeaderThatCannotWorkLetsAnotherLead(t *testing.T) {
 	})
 }
 
+// I2: one that was frozen does not lead when it goes on, before it has asked whether
+// it still does.
+func TestI2AFrozenLeaderDoesNotLeadWhenItGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := new(leaseServer)
+		a := newCandidate(t, api, "a")
+		a.await(t, a)
+		for range 1000 {
+			time.Sleep(retryEvery / 7)
+			if a.now() == nil {
+				t.Fatal("it renews, and does not lead")
+			}
+		}
+		long := time.Now().Add(-goodFor)
+		a.renewed.Store(&long)
+		if a.now() != nil || a.leads() {
+			t.Error("it leads, though its last renewal is not good any more")
+		}
+		time.Sleep(2 * retryEvery)
+		if !a.leads() {
+			t.Error("it does not lead, though it has renewed")
+		}
+	})
+}
+
+// unelected is a leadership that begins and ends as it is told.
+func unelected(log *slog.Logger, metrics *metrics) *leadership {
+	l := &leadership{log: log, metrics: metrics}
+	always := time.Now().AddDate(100, 0, 0)
+	l.renewed.Store(&always)
+	return l
+}
+
 // leaseServer is an API server with one Lease. It refuses an update of one that has
 // changed since, which client-go's fake does not.
 type leaseServer struct {

@@ -61,7 +61,7 @@ func (p rights) startEvery(t testing.TB, kube *fakeKubernetes, resync time.Durat
 	}
 	r := &replica{t: t, kube: kube, registry: prometheus.NewRegistry()}
 	metrics, log := newMetrics(r.registry), slog.New(slog.DiscardHandler)
-	r.leader, r.board = &leadership{log: log, metrics: metrics}, newBoard(metrics)
+	r.leader, r.board = unelected(log, metrics), newBoard(metrics)
 	e := newExporter(exporter{
 		source: kube, leader: r.leader, leads: r.leader.begins(), events: kube, permits: kube, report: r.board.loop("nothing was read yet"),
 		log: log, metrics: newExportMetrics(r.registry), pulse: process.NewPulse("export", stuckAfter),

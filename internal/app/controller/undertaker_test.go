@@ -189,7 +189,7 @@ func (c *cluster) expect(t *testing.T, when string, want ...string) {
 func (c *cluster) control(t *testing.T) (leader *leadership, board *board) {
 	t.Helper()
 	metrics := newMetrics(prometheus.NewRegistry())
-	leader, board = &leadership{log: slog.New(slog.DiscardHandler), metrics: metrics}, newBoard(metrics)
+	leader, board = unelected(slog.New(slog.DiscardHandler), metrics), newBoard(metrics)
 	u := &undertaker{
 		source: c, leases: c, agents: c, events: c, leader: leader, leads: leader.begins(), report: board.loop("nothing was read yet"),
 		log: slog.New(slog.NewTextHandler(io.MultiWriter(c, t.Output()), nil)), metrics: metrics, pulse: process.NewPulse("nodes", stuckAfter),
