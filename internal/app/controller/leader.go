@@ -81,8 +81,12 @@ func (r renewals) Update(ctx context.Context, record resourcelock.LeaderElection
 }
 
 func (r renewals) note(sent time.Time, record resourcelock.LeaderElectionRecord, err error) error {
-	if err == nil && record.HolderIdentity == r.Identity() {
-		r.leadership.renewed.Store(&sent)
+	if l := r.leadership; err == nil && record.HolderIdentity == r.Identity() {
+		last := l.renewed.Load()
+		late := last != nil && time.Since(*last) >= goodFor
+		if l.renewed.Store(&sent); late && l.leads() {
+			l.tell() // it may have passed over a write
+		}
 	}
 	return err
 }
@@ -165,6 +169,11 @@ func (l *leadership) begin(term context.Context) {
 	l.term.Store(&term)
 	l.metrics.leading.Set(1)
 	l.log.Info("this replica leads")
+	l.tell()
+}
+
+// tell tells the loops that this replica leads.
+func (l *leadership) tell() {
 	for _, loop := range l.loops {
 		select {
 		case loop <- struct{}{}:
