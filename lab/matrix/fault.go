@@ -26,6 +26,10 @@ type Fault struct {
 	// Writes says that Consul's catalog must change on account of the fault
 	// itself, and why. Where it is empty, not one write may be caused.
 	Writes string
+	// Gossip says that Consul's members cannot reach each other. They may take a
+	// node for dead that is not, also for half a minute after: with as few as a lab
+	// has nobody may be left to vouch for it.
+	Gossip bool
 	// Inject puts it in force. The Undo may be nil.
 	Inject func(ctx context.Context, f *Fleet) (cluster.Undo, error)
 }
@@ -36,7 +40,8 @@ const (
 )
 
 // Faults are all that can happen to a Fairway with that registry, in the order
-// in which they are tried: the gentle ones first.
+// in which they are tried: the gentle ones first, and those whose mark on
+// Consul's members outlasts them last.
 func Faults(registry workload.Registry) []Fault {
 	faults := []Fault{
 		{Name: "agents killed", Inject: eachNode(func(ctx context.Context, f *Fleet, node string) error {
@@ -59,19 +64,19 @@ func Faults(registry workload.Registry) []Fault {
 		faults = append(faults, consulAgentFaults()...)
 	}
 	faults = append(faults,
-		Fault{Name: "Consul's leader killed", Hold: 20 * time.Second, Short: short, Inject: killLeader},
-		Fault{Name: "all Consul servers down", Hold: long, Short: short,
+		Fault{Name: "Fairway's Consul token revoked and replaced", Hold: 30 * time.Second, Short: short, Inject: replaceToken},
+		Fault{Name: "Consul's leader killed", Hold: 20 * time.Second, Short: short, Gossip: true, Inject: killLeader},
+		Fault{Name: "all Consul servers down", Hold: long, Short: short, Gossip: true,
 			Inject: killProcesses("consul-1/consul", "consul-2/consul", "consul-3/consul")},
-		Fault{Name: "a Consul server cut off", Hold: 30 * time.Second, Short: short, Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) {
+		Fault{Name: "a Consul server cut off", Hold: 30 * time.Second, Short: short, Gossip: true, Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) {
 			return f.Lab.CutLink(ctx, "consul-3")
 		}},
-		Fault{Name: "a node cut off from the Consul servers", Hold: 30 * time.Second, Short: short, Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) {
+		Fault{Name: "a node cut off from the Consul servers", Hold: 30 * time.Second, Short: short, Gossip: true, Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) {
 			return f.Lab.Partition(ctx, []string{"n1"}, []string{"consul-1", "consul-2", "consul-3"})
 		}},
-		Fault{Name: "Fairway's Consul token revoked and replaced", Hold: 30 * time.Second, Short: short, Inject: replaceToken},
 	)
 	if registry == workload.ConsulAgents { // without client agents nobody notices yet that a node has died
-		faults = append(faults, Fault{Name: "a node killed", Hold: 30 * time.Second, Short: 2 * short, Node: "n2", Writes: "the node's own health, and that of its pods",
+		faults = append(faults, Fault{Name: "a node killed", Hold: 30 * time.Second, Short: 2 * short, Node: "n2", Gossip: true, Writes: "the node's own health, and that of its pods",
 			Inject: func(ctx context.Context, f *Fleet) (cluster.Undo, error) { return f.Lab.KillNode(ctx, "n2") }})
 	}
 	return faults

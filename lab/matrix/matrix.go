@@ -77,8 +77,11 @@ func (f *Fleet) Stop() { f.client.Stop() }
 type Row struct {
 	Fault string
 	Held  time.Duration
-	// Lost counts the times that the servers dropped a healthy instance.
-	Lost int
+	// Lost counts the times that the servers dropped a healthy instance, NodeOut
+	// those in which they did so because Consul's members took its node for dead.
+	// Gossip says that those may have lost sight of each other.
+	Lost, NodeOut int
+	Gossip        bool
 	// Calls were made meanwhile, and Failed of them failed. Excused are not
 	// among those: calls to a killed node until the servers dropped its pods.
 	Calls, Failed, Excused int
@@ -100,6 +103,9 @@ func (r Row) Problems() error {
 	if r.Lost > 0 {
 		errs = append(errs, fmt.Errorf("the servers dropped %d healthy instances", r.Lost))
 	}
+	if r.NodeOut > 0 && !r.Gossip {
+		errs = append(errs, fmt.Errorf("Consul's members took living nodes for dead, and the servers dropped their %d healthy instances", r.NodeOut))
+	}
 	if r.Failed > 0 {
 		errs = append(errs, fmt.Errorf("%d of %d calls failed: %v", r.Failed, r.Calls, r.FailureText))
 	}
@@ -112,7 +118,7 @@ func (r Row) Problems() error {
 // Try puts the fault in force for a while, lets the fleet recover, and counts.
 // An error means that it could not be tried or that the fleet did not recover.
 func (f *Fleet) Try(ctx context.Context, fault Fault, hold time.Duration) (Row, error) {
-	row := Row{Fault: fault.Name, Held: hold, Expected: fault.Writes}
+	row := Row{Fault: fault.Name, Held: hold, Expected: fault.Writes, Gossip: fault.Gossip}
 	if !f.rested {
 		if _, _, err := f.settle(ctx); err != nil {
 			return row, fmt.Errorf("before %s: %w", fault.Name, err)
@@ -212,27 +218,20 @@ func (f *Fleet) look(ctx context.Context) (picture, error) {
 }
 
 func (f *Fleet) count(row *Row, fault Fault, before, after picture) {
-	dropped := func(p timeline.Pod) int {
-		if p.Lost() {
-			return p.Flaps + 1
-		}
-		return p.Flaps
-	}
-	was := map[string]int{}
+	was := map[string]timeline.Pod{}
 	for _, p := range before.pods {
-		was[p.UID] = dropped(p)
-	}
-	address := map[string]string{} // before the fault; a pod that is started again may have another
-	for _, p := range before.pods {
-		address[p.UID] = p.IP
+		was[p.UID] = p
 	}
 	away := map[string]time.Time{} // when the servers dropped the pods of the killed node, by address
 	for _, p := range after.pods {
 		if fault.Node != "" && p.Node == fault.Node {
-			away[address[p.UID]] = p.LastOut
+			away[was[p.UID].IP] = p.LastOut // a pod that is started again may have another address
 			continue
 		}
-		row.Lost += dropped(p) - was[p.UID]
+		lost, nodeOut := drops(p)
+		lostBefore, nodeOutBefore := drops(was[p.UID])
+		row.Lost += lost - lostBefore
+		row.NodeOut += nodeOut - nodeOutBefore
 	}
 	row.Calls = after.report.Requests - before.report.Requests
 	for _, failure := range after.report.Failed[len(before.report.Failed):] {
@@ -253,6 +252,19 @@ func (f *Fleet) count(row *Row, fault Fault, before, after picture) {
 			row.Written = append(row.Written, id+": removed")
 		}
 	}
+}
+
+// drops is how often the servers have dropped a healthy pod, and how often they
+// did so for its node's own health.
+func drops(p timeline.Pod) (lost, nodeOut int) {
+	lost, nodeOut = p.Flaps, p.NodeFlaps
+	if p.Lost() {
+		lost++
+	}
+	if p.NodeOut {
+		nodeOut++
+	}
+	return lost, nodeOut
 }
 
 // entries are all that the servers hold of the service, by a consistent read.
@@ -299,6 +311,10 @@ func Table(w io.Writer, rows []Row) error {
 		if r.Excused > 0 {
 			failed += fmt.Sprintf(", and %d to the killed node before the servers dropped it", r.Excused)
 		}
+		lost := fmt.Sprint(r.Lost)
+		if r.NodeOut > 0 {
+			lost += fmt.Sprintf(", and %d that Consul's members took for dead with their node", r.NodeOut)
+		}
 		writes := fmt.Sprint(len(r.Written))
 		if r.Expected != "" {
 			writes += ": " + r.Expected
@@ -307,7 +323,7 @@ func Table(w io.Writer, rows []Row) error {
 		if r.Held > 0 {
 			held = r.Held.String()
 		}
-		_, err = fmt.Fprintf(w, "| %s | %s | %d | %s | %s | %.1f s |\n", r.Fault, held, r.Lost, failed, writes, r.Converged.Seconds())
+		_, err = fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %.1f s |\n", r.Fault, held, lost, failed, writes, r.Converged.Seconds())
 	}
 	return err
 }

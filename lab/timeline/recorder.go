@@ -27,7 +27,7 @@ type Recorder struct {
 
 	mu      sync.Mutex
 	pods    map[string]*Pod // by UID
-	passing map[string]bool // UIDs that the servers return
+	passing map[string]bool // UIDs that the servers return as passing
 	changed chan struct{}   // closed and replaced on each change
 	ready   chan string     // UIDs of pods just seen Ready
 	onStage func(Change)
@@ -182,15 +182,15 @@ func (r *Recorder) watchService(ctx context.Context, leader *api.Client, index u
 	}
 }
 
-// query asks for the passing instances once, blocking until they differ from
-// those of index. An answer without a leader behind it is an error: it says
+// query asks for the instances once, blocking until they differ from those of
+// index. It asks for all, so that an answer also says why one is not passing. An answer without a leader behind it is an error: it says
 // nothing. So does the default read of a server that leads only just, and has
 // not applied its log yet; the first question is therefore a consistent one.
 func (r *Recorder) query(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
 	// Consul adds up to a sixteenth to the wait.
 	ctx, cancel := context.WithTimeout(ctx, blocks+blocks/16+prompt)
 	defer cancel()
-	entries, meta, err := server.Health().Service(r.service, "", true, Blocking(ctx, index))
+	entries, meta, err := server.Health().Service(r.service, "", false, Blocking(ctx, index))
 	if err != nil {
 		return 0, err
 	}
@@ -198,7 +198,7 @@ func (r *Recorder) query(ctx context.Context, server *api.Client, index uint64) 
 	if !meta.KnownLeader {
 		return 0, errors.New("server knows no leader")
 	}
-	r.observePassing(entries, now)
+	r.observeService(entries, now)
 	if meta.LastIndex < index {
 		return 0, nil
 	}
@@ -241,20 +241,31 @@ func (r *Recorder) confirm(uid string, entries []*api.ServiceEntry, now time.Tim
 	r.notify()
 }
 
-func (r *Recorder) observePassing(entries []*api.ServiceEntry, now time.Time) {
+func (r *Recorder) observeService(entries []*api.ServiceEntry, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	passing := map[string]bool{}
+	passing, nodeOut := map[string]bool{}, map[string]bool{}
 	for _, e := range entries {
-		if uid := e.Service.Meta[service.MetaPodUID]; uid != "" {
+		uid := e.Service.Meta[service.MetaPodUID]
+		if uid == "" {
+			continue
+		}
+		switch amiss := notPassing(e.Checks); {
+		case len(amiss) == 0:
 			passing[uid] = true
+		case len(amiss) == 1 && amiss[0] == nodeHealth:
+			nodeOut[uid] = true
 		}
 	}
 	for uid := range passing {
 		p := r.pod(uid)
 		if p.Reached(Out) {
 			p.At[Out] = time.Time{}
-			p.Flaps++
+			if p.NodeOut {
+				p.NodeFlaps++
+			} else {
+				p.Flaps++
+			}
 			r.notify()
 		}
 		r.reach(p, Passing, now)
@@ -262,11 +273,28 @@ func (r *Recorder) observePassing(entries []*api.ServiceEntry, now time.Time) {
 	for uid := range r.passing {
 		if !passing[uid] {
 			p := r.pod(uid)
-			p.LastOut = now
+			p.LastOut, p.NodeOut = now, nodeOut[uid]
 			r.reach(p, Out, now)
 		}
 	}
+	for uid, p := range r.pods {
+		p.NodeOut = p.NodeOut && nodeOut[uid]
+	}
 	r.passing = passing
+}
+
+// nodeHealth is the check by which Consul's members say whether a node lives.
+const nodeHealth = "serfHealth"
+
+// notPassing are the IDs of the checks that keep an instance from clients: with
+// one of them it is not in the servers' passing set.
+func notPassing(checks api.HealthChecks) (ids []string) {
+	for _, check := range checks {
+		if check.Status != api.HealthPassing {
+			ids = append(ids, check.CheckID)
+		}
+	}
+	return ids
 }
 
 func (r *Recorder) observePod(pod *corev1.Pod, now time.Time) {

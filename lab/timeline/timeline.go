@@ -45,8 +45,12 @@ type Pod struct {
 	GateReason  string
 	GateMessage string
 	// Flaps counts how often the servers dropped the pod from the passing set
-	// and took it back later.
-	Flaps int
+	// and took it back later, NodeFlaps how often they did so for its node's own
+	// health alone: Consul's members took that for dead, of which Fairway has no part.
+	Flaps, NodeFlaps int
+	// NodeOut says that the pod is dropped for its node's own health, and for
+	// nothing else since.
+	NodeOut bool
 	// LastOut is when the servers last dropped the pod, also if they took it
 	// back later.
 	LastOut time.Time
@@ -56,9 +60,9 @@ type Pod struct {
 }
 
 // Lost tells whether the servers dropped the pod from the passing set although
-// nobody has deleted it.
+// nobody has deleted it and its node lives.
 func (p Pod) Lost() bool {
-	return p.Reached(Out) && !p.Reached(Terminating) && !p.Reached(Deleted)
+	return p.Reached(Out) && !p.NodeOut && !p.Reached(Terminating) && !p.Reached(Deleted)
 }
 
 // Dropped tells whether the servers dropped the pod although they were to return
