@@ -26,11 +26,12 @@ type serviceSource interface {
 
 // shardRegistry holds the entries of one shard.
 type shardRegistry interface {
-	// Observe returns the entries. An error means that they are unknown, never that
-	// there are none.
-	Observe(ctx context.Context) ([]registration.Entry, error)
+	// Refresh returns the entries, unless they are as it returned them last, but for
+	// what was applied since: then changed is false. An error means that they are
+	// unknown, never that there are none.
+	Refresh(ctx context.Context) (entries []registration.Entry, changed bool, err error)
 	// Apply carries out one op. It is called at the same time for different
-	// entries, but not during Observe.
+	// entries, but not during Refresh.
 	Apply(ctx context.Context, op registration.Op) error
 	// Renew puts right what is not the entries' own.
 	Renew(ctx context.Context, entries []registration.Entry) error

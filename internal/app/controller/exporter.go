@@ -61,6 +61,7 @@ type shard struct {
 	together bool      // it is read when all are
 	doubt    bool      // a write failed, or somebody else may have written
 	lapsed   bool      // the virtual node is not as it should be
+	renewed  bool      // that was tried to put right since the last read
 	reading  bool
 	underway int // writes
 	failures int // to read, in a row
@@ -225,7 +226,7 @@ func (e *exporter) read(ctx context.Context, number int) {
 	shard := e.shards[number]
 	shard.reading = true
 	e.call(ctx, func(ctx context.Context) func() {
-		entries, err := shard.registry.Observe(ctx)
+		entries, changed, err := shard.registry.Refresh(ctx)
 		return func() {
 			now := time.Now()
 			shard.reading = false
@@ -240,7 +241,11 @@ func (e *exporter) read(ctx context.Context, number int) {
 			if shard.together { // from then on one after the other
 				shard.due = now.Add(e.resync * time.Duration(number+1) / time.Duration(len(e.shards)))
 			}
-			shard.readAt, shard.together, shard.doubt, shard.failures, shard.problem, shard.lapsed = now, false, false, 0, "", false
+			shard.readAt, shard.together, shard.doubt, shard.failures, shard.problem, shard.renewed = now, false, false, 0, "", false
+			if !changed {
+				return
+			}
+			shard.lapsed = false
 			for _, entry := range entries {
 				shard.lapsed = shard.lapsed || entry.Lapsed
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -107,14 +108,14 @@ func (s *awayShard) be(away bool) (reads int) {
 	return reads
 }
 
-func (s *awayShard) Observe(context.Context) ([]registration.Entry, error) {
+func (s *awayShard) Refresh(context.Context) (entries []registration.Entry, changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
 	if s.away {
-		return nil, errors.New("away")
+		return nil, false, errors.New("away")
 	}
-	return nil, nil
+	return nil, true, nil
 }
 
 func (s *awayShard) Apply(context.Context, registration.Op) error      { return nil }
@@ -128,23 +129,70 @@ type stubbornShard struct {
 	mu      sync.Mutex
 	tries   int
 	entries []registration.Entry
+	reads   int // since something was written
 }
 
-func (s *stubbornShard) Observe(context.Context) ([]registration.Entry, error) {
+func (s *stubbornShard) Refresh(context.Context) (entries []registration.Entry, changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.entries, nil
+	if s.reads++; s.reads > 2*export.Shards { // it stands for all of them, and all know it by now
+		return nil, false, nil
+	}
+	return slices.Clone(s.entries), true, nil
 }
 
 func (s *stubbornShard) Apply(_ context.Context, op registration.Op) error {
+	return s.take(registration.Entry{Instance: op.Instance, Cluster: "east", HasCheck: true})
+}
+
+// Renew is for a shard that has lapsed.
+func (s *stubbornShard) Renew(context.Context, []registration.Entry) error {
+	s.mu.Lock()
+	entry := s.entries[0]
+	s.mu.Unlock()
+	entry.Lapsed = false
+	return s.take(entry)
+}
+
+func (s *stubbornShard) take(entry registration.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tries++; s.tries <= s.failures {
 		return errors.New("not now")
 	}
-	s.entries = []registration.Entry{{Instance: op.Instance, Cluster: "east", HasCheck: true}}
+	s.entries, s.reads = []registration.Entry{entry}, 0
 	return nil
 }
 
-func (s *stubbornShard) Renew(context.Context, []registration.Entry) error { return nil }
-func (s *stubbornShard) MostWrites() int                                   { return 1 }
+func (s *stubbornShard) MostWrites() int { return 1 }
+
+// A virtual node that is not as it should be is put right once after each read until that
+// succeeds, though no read in between finds that anything has changed. What is not
+// read again is not taken for gone.
+func TestALapsedNodeIsPutRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const failures, resync = 100, time.Minute
+		kube := newFakeKubernetes()
+		kube.set("web", 1)
+		consul := &stubbornShard{}
+		_, end := publishing(t, kube, consul, resync)
+		defer end()
+		time.Sleep(time.Hour)
+		consul.mu.Lock()
+		tries, entries := consul.tries, len(consul.entries)
+		if entries > 0 {
+			consul.entries[0].Lapsed = true
+		}
+		consul.tries, consul.failures, consul.reads = 0, failures, 0
+		consul.mu.Unlock()
+		if tries != 1 || entries != 1 {
+			t.Fatalf("%d writes, %d entries, when one should have been made", tries, entries)
+		}
+		time.Sleep(time.Hour)
+		consul.mu.Lock()
+		defer consul.mu.Unlock()
+		if consul.tries != failures+1 || consul.entries[0].Lapsed || !consul.entries[0].InService() {
+			t.Errorf("%d tries, lapsed %t, in service %t", consul.tries, consul.entries[0].Lapsed, consul.entries[0].InService())
+		}
+	})
+}

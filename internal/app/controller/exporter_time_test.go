@@ -43,17 +43,16 @@ func (m *memory) shards() (all []shardRegistry) {
 	return all
 }
 
-func (m memoryShard) Observe(context.Context) ([]registration.Entry, error) {
+func (m memoryShard) Refresh(context.Context) (entries []registration.Entry, changed bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
-	var entries []registration.Entry
 	for _, entry := range m.entries {
 		if ref := entry.Instance.Endpoint; export.ShardOf(ref.Namespace, ref.Service) == m.number {
 			entries = append(entries, entry)
 		}
 	}
-	return entries, nil
+	return entries, true, nil
 }
 
 func (m memoryShard) Apply(ctx context.Context, op registration.Op) error {

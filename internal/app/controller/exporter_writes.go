@@ -77,7 +77,7 @@ func (e *exporter) launch(ctx context.Context, plan export.Plan, now time.Time) 
 		return due[id].IsZero() && now.After(f.next) // nobody asks for it any more
 	})
 	for _, shard := range e.shards {
-		if shard.lapsed && shard.underway == 0 && shard.takes(registration.Op{}, now, e.resync) {
+		if shard.lapsed && !shard.renewed && shard.underway == 0 && shard.takes(registration.Op{}, now, e.resync) {
 			e.renew(ctx, shard)
 		}
 	}
@@ -156,7 +156,7 @@ func (e *exporter) renew(ctx context.Context, shard *shard) {
 		err := shard.registry.Renew(ctx, []registration.Entry{{}})
 		return func() {
 			shard.underway--
-			shard.lapsed = false
+			shard.renewed, shard.lapsed = true, err != nil
 			if err != nil {
 				e.log.Warn("a virtual node is not as it should be, and could not be put right", "reason", consul.Reason(err), "err", err)
 			}

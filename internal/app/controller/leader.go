@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,12 +24,15 @@ const leaseName = "fairway-controller"
 //
 // That is much shorter than what is usual, for it is cheap here to lose the lead while
 // the API server hangs: the loops stay warm, and nothing is written because the leader
-// is another. It costs the API server 2.5 writes of one small object a second.
+// is another. The leader need not renew as often as the others look: client-go has one
+// period for both, so every second renewal is left out. What is left are 1.25 writes of
+// one small object a second, by far the most that a controller at rest does.
 const (
 	leadFor     = 3 * time.Second // whole seconds: so the API has it
 	renewWithin = 1200 * time.Millisecond
 	retryEvery  = 400 * time.Millisecond
-	goodFor     = renewWithin + retryEvery // a renewal
+	goodFor     = renewWithin + retryEvery  // a renewal
+	soonEnough  = retryEvery + retryEvery/2 // a renewal sooner than that after one that was made is left out
 )
 
 // A leader that cannot do its work gives the lead up: another may reach Consul where
@@ -41,8 +43,6 @@ const (
 	longestTurn = 5 * time.Minute
 	// aside is how long it then takes no part: longer than others take to see it.
 	aside = leadFor
-	// lookAfter is how often a leader looks whether it can work.
-	lookAfter = time.Second
 )
 
 // leadership is whether this replica leads. The loops work in any case and ask it
@@ -60,6 +60,12 @@ type leadership struct {
 	term atomic.Pointer[context.Context]
 	// renewed is when the last renewal was sent that went through.
 	renewed atomic.Pointer[time.Time]
+
+	// The elector's own, of which there is one at a time.
+	turn     time.Duration // how long it may lead while it cannot work
+	idle     time.Time     // since when it does; zero if it does not
+	resign   context.CancelFunc
+	resigned bool
 }
 
 // renewals is a lock of which the leadership knows when it was renewed.
@@ -74,9 +80,18 @@ func (r renewals) Create(ctx context.Context, record resourcelock.LeaderElection
 	return r.note(sent, record, r.Interface.Create(ctx, record))
 }
 
-// Update writes the Lease.
+// Update writes the Lease, unless that may wait. A leader that is to give the lead up
+// fails to.
 func (r renewals) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	sent := time.Now()
+	if l := r.leadership; record.HolderIdentity == r.Identity() && l.leads() {
+		if err := l.look(sent); err != nil {
+			return err
+		}
+		if sent.Sub(*l.renewed.Load()) < soonEnough {
+			return nil
+		}
+	}
 	return r.note(sent, record, r.Interface.Update(ctx, record))
 }
 
@@ -125,44 +140,34 @@ func (l *leadership) begins() <-chan struct{} {
 
 // run takes part in the election until ctx ends, and then gives the lead up.
 func (l *leadership) run(ctx context.Context) {
-	turn := firstTurn
+	l.turn = firstTurn
 	for ctx.Err() == nil {
-		candidacy, end := context.WithCancel(ctx)
-		var gaveUp bool
-		var watch sync.WaitGroup
-		watch.Go(func() {
-			if turn, gaveUp = l.watch(candidacy, turn); gaveUp {
-				end()
-			}
-		})
+		var candidacy context.Context
+		candidacy, l.resign = context.WithCancel(ctx)
+		l.idle, l.resigned = time.Time{}, false
 		l.elector.Run(candidacy) // returns when the lead was lost, too
-		end()
-		if watch.Wait(); gaveUp {
+		if l.resign(); l.resigned {
 			pause(ctx, aside)
 		}
 	}
 }
 
-// watch returns when ctx ends, or when this replica is to give the lead up, because it
-// has not been able to work for a turn. It also returns how long the next turn is.
-func (l *leadership) watch(ctx context.Context, turn time.Duration) (next time.Duration, giveUp bool) {
-	var since time.Time // it leads and cannot work
-	for pause(ctx, lookAfter) {
-		why, _ := l.blocked()
-		if why == "" {
-			turn = firstTurn
-		}
-		switch now := time.Now(); {
-		case why == "" || !l.leads():
-			since = time.Time{}
-		case since.IsZero():
-			since = now
-		case now.Sub(since) >= turn:
-			l.log.Warn("this replica leads and cannot do its work: another is to lead", "for", now.Sub(since).String(), "reason", why)
-			return min(2*turn, longestTurn), true
-		}
+// look is called as often as a leader might renew. It gives the lead up, and is an
+// error, if this replica has not been able to work for a turn.
+func (l *leadership) look(now time.Time) error {
+	why, _ := l.blocked()
+	switch {
+	case why == "":
+		l.turn, l.idle = firstTurn, time.Time{}
+	case l.idle.IsZero():
+		l.idle = now
+	case now.Sub(l.idle) >= l.turn:
+		l.log.Warn("this replica leads and cannot do its work: another is to lead", "for", now.Sub(l.idle).String(), "reason", why)
+		l.turn, l.resigned = min(2*l.turn, longestTurn), true
+		l.resign()
+		return fmt.Errorf("the lead is given up: %s", why)
 	}
-	return turn, false
+	return nil
 }
 
 func (l *leadership) begin(term context.Context) {

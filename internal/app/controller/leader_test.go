@@ -70,14 +70,14 @@ func TestI2ALeaderThatCannotWorkLetsAnotherLead(t *testing.T) {
 		b := newCandidate(t, api, "b")
 		time.Sleep(time.Hour)
 		a.idle.Store(true)
-		time.Sleep(firstTurn - lookAfter)
+		time.Sleep(firstTurn - retryEvery)
 		a.idle.Store(false)
 		time.Sleep(time.Hour)
 		if !a.leads() || b.terms.Load() != 0 {
 			t.Fatalf("the other began to lead %d times, and nothing was wrong for long", b.terms.Load())
 		}
 		a.idle.Store(true)
-		if took := b.await(t, a); took < firstTurn || took > firstTurn+2*lookAfter+2*retryEvery {
+		if took := b.await(t, a); took < firstTurn || took > firstTurn+4*retryEvery {
 			t.Errorf("the other leads after %s", took)
 		}
 		time.Sleep(time.Hour)
@@ -124,6 +124,25 @@ func TestI2AFrozenLeaderDoesNotLeadWhenItGoesOn(t *testing.T) {
 	})
 }
 
+// A leader at rest leaves out every second renewal, and leads all the time.
+func TestALeaderRenewsAsOftenAsItMust(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := new(leaseServer)
+		a := newCandidate(t, api, "a")
+		a.await(t, a)
+		before, now := api.writes(), time.Now()
+		for time.Since(now) < time.Minute {
+			time.Sleep(retryEvery / 7)
+			if !a.leads() {
+				t.Fatal("it does not lead")
+			}
+		}
+		if writes := api.writes() - before; writes < 74 || writes > 76 {
+			t.Errorf("%d renewals in a minute, want one in %s", writes, 2*retryEvery)
+		}
+	})
+}
+
 // unelected is a leadership that begins and ends as it is told.
 func unelected(log *slog.Logger, metrics *metrics) *leadership {
 	l := &leadership{log: log, metrics: metrics}
@@ -158,6 +177,13 @@ func (s *leaseServer) answer(action clienttesting.Action) (*coordinationv1.Lease
 		s.lease = lease
 	}
 	return s.lease.DeepCopy(), nil
+}
+
+// writes is how often the Lease was written.
+func (s *leaseServer) writes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
 }
 
 // candidate is a replica in the election.

@@ -135,33 +135,60 @@ func (r *Registry) MostBackground() int { return r.MostWrites() }
 //
 // Where nothing was written since the last time, it takes two small answers.
 func (r *Registry) Observe(ctx context.Context) ([]registration.Entry, error) {
-	picture, err := r.read(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the entries of Consul node %s: %w", r.id.name, err)
+	if _, err := r.look(ctx); err != nil {
+		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.picture = picture
-	return picture.list(len(r.id.nodeOps(picture)) > 0), nil
+	return r.entries(), nil
 }
 
-func (r *Registry) read(ctx context.Context) (picture, error) {
+// Refresh is Observe for who keeps in mind what was returned last, by either, and
+// what was applied since: where that is how it is, it is not changed, and there are
+// no entries.
+func (r *Registry) Refresh(ctx context.Context) (entries []registration.Entry, changed bool, err error) {
+	if changed, err = r.look(ctx); err != nil || !changed {
+		return nil, false, err
+	}
+	return r.entries(), true, nil
+}
+
+func (r *Registry) entries() []registration.Entry {
 	r.mu.Lock()
-	last := r.picture
+	defer r.mu.Unlock()
+	return r.picture.list(len(r.id.nodeOps(r.picture)) > 0)
+}
+
+// look reads the entries, if they may have changed since they were last read.
+func (r *Registry) look(ctx context.Context) (changed bool, err error) {
+	r.mu.Lock()
+	last := r.picture.at
 	r.mu.Unlock()
-	if last.at != (indexes{}) {
+	if last != (indexes{}) {
 		now, _, _, err := r.answers(ctx, noCheck, noService)
-		if err != nil || now == last.at {
-			return last, err
+		if err != nil || now == last {
+			return false, r.unread(err)
 		}
 	}
 	now, checks, node, err := r.answers(ctx, "", "")
 	if err != nil {
-		return picture{}, err
+		return false, r.unread(err)
 	}
-	p, err := newPicture(r.id, node, checks)
-	p.at = now
-	return p, err
+	picture, err := newPicture(r.id, node, checks)
+	if err != nil {
+		return false, r.unread(err)
+	}
+	picture.at = now
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.picture = picture
+	return true, nil
+}
+
+// unread says of what an error is, if it is one.
+func (r *Registry) unread(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read the entries of Consul node %s: %w", r.id.name, err)
 }
 
 // These filters let nothing pass: what is left of an answer is its index.

@@ -117,15 +117,24 @@ func TestLooksAgainOnlyAtWhatWasWritten(t *testing.T) {
 		if again := cost(); again > 1000 {
 			t.Errorf("before %q: what has not changed took %d bytes", edit.what, again)
 		}
+		if entries, changed, err := registry.Refresh(t.Context()); err != nil || changed || entries != nil {
+			t.Errorf("before %q: %d entries, changed %t: %v", edit.what, len(entries), changed, err)
+		}
 		if ok, answer, _, err := c.Management().Txn().Txn(api.TxnOps{&edit.op}, nil); err != nil || !ok {
 			t.Fatalf("%s: %s, %v", edit.what, faults(answer), err)
 		}
-		by := map[string]registration.Entry{}
-		for _, entry := range s.observe() {
-			by[entry.Instance.ID] = entry
+		entries, changed, err := registry.Refresh(t.Context())
+		if err != nil || !changed {
+			t.Errorf("%s: changed %t: %v", edit.what, changed, err)
 		}
-		if !edit.seen(by) {
-			t.Errorf("not seen: %s", edit.what)
+		for _, entries := range [][]registration.Entry{entries, s.observe()} {
+			by := map[string]registration.Entry{}
+			for _, entry := range entries {
+				by[entry.Instance.ID] = entry
+			}
+			if !edit.seen(by) {
+				t.Errorf("not seen: %s", edit.what)
+			}
 		}
 	}
 }
