@@ -104,7 +104,7 @@ func (r Row) Problems() error {
 		errs = append(errs, fmt.Errorf("the servers dropped %d healthy instances", r.Lost))
 	}
 	if r.NodeOut > 0 && !r.Gossip {
-		errs = append(errs, fmt.Errorf("Consul's members took living nodes for dead, and the servers dropped their %d healthy instances", r.NodeOut))
+		errs = append(errs, fmt.Errorf("the servers dropped %d healthy instances whose nodes Consul's members took for dead", r.NodeOut))
 	}
 	if r.Failed > 0 {
 		errs = append(errs, fmt.Errorf("%d of %d calls failed: %v", r.Failed, r.Calls, r.FailureText))
