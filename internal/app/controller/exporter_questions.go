@@ -46,7 +46,7 @@ type question struct {
 type permitted struct {
 	question
 	until   time.Time
-	refused string // the value that was complained about
+	problem string // why what a person wrote lets none pass
 }
 
 // inquire asks the API server what the plan waits for. It returns when to look again
@@ -169,11 +169,14 @@ func (e *exporter) askPermission(ctx context.Context, now time.Time) time.Time {
 				e.log.Debug("the Lease could not be read, which may let removals pass", "err", err)
 				return
 			}
-			p.until, err = allowedUntil(value, time.Now())
-			if err != nil && p.refused != value {
-				e.log.Warn("the annotation of the Lease that lets removals pass is not understood", "annotation", allowRemovals, "value", value, "err", err)
+			before := p.problem
+			p.problem = ""
+			if p.until, err = allowedUntil(value, time.Now()); err != nil {
+				p.problem = fmt.Sprintf("annotation %s=%q of Lease %s lets none pass: %v", allowRemovals, value, leaseName, err)
 			}
-			p.refused = value
+			if p.problem != before && err != nil {
+				e.log.Warn("what a person wrote lets no removal pass", "reason", p.problem)
+			}
 		}
 	})
 	return now.Add(e.resync)

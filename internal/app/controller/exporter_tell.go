@@ -95,16 +95,25 @@ func (e *exporter) tell(plan export.Plan, problem string) {
 	e.spread(now)
 	e.count(plan, refused)
 
+	e.report.set(strings.Join(slices.DeleteFunc([]string{problem, e.blocked()}, func(s string) bool { return s == "" }), "; "),
+		e.details(plan, refused))
+}
+
+// details are what people should know though the loop can do its work: a line each.
+func (e *exporter) details(plan export.Plan, refused map[string]refusal) string {
 	var details []string
 	if len(plan.Frozen) > 0 {
 		details = append(details, frozenText(len(plan.Frozen), plan.Frozen[0].Reason, plan.Frozen[0].Waits))
+		if e.permitted.problem != "" {
+			details = append(details, e.permitted.problem)
+		}
 	}
 	if len(refused) > 0 {
 		first := refused[slices.Min(slices.Collect(maps.Keys(refused)))]
 		details = append(details, fmt.Sprintf("Consul refuses %s; of %s: %s",
 			numberOf(len(refused), "instance of a Service", "instances of Services"), first.service, first.why))
 	}
-	e.report.set(strings.Join(slices.DeleteFunc([]string{problem, e.blocked()}, func(s string) bool { return s == "" }), "; "), strings.Join(details, "\n"))
+	return strings.Join(details, "\n")
 }
 
 func (e *exporter) note(svc export.Object, uid string, what stand, now time.Time) {

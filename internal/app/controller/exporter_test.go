@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -305,10 +306,17 @@ func TestI1MassRemovalOfServicesIsFrozen(t *testing.T) {
 	if events := kube.told(); !slices.Contains(events, "Warning a RemovalsFrozen") {
 		t.Errorf("Events: %q", events)
 	}
+	kube.allow("10 minutes")
+	consultest.Eventually(t, "it is told that this is no time", func() error {
+		if _, details := r.board.says(); !strings.Contains(details, `allow-removals-until="10 minutes" of Lease fairway-controller lets none pass: must be a time as 2006-`) {
+			return errors.New(details)
+		}
+		return nil
+	})
 	for _, name := range names {
 		eventuallyAt(t, c, name, 1, 1)
 	}
-	kube.allow()
+	kube.allow(inSomeMinutes())
 	for _, name := range names[:3] {
 		eventuallyAt(t, c, name, 0, 0)
 	}

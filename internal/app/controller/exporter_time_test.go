@@ -295,7 +295,7 @@ func TestProofsAreKeptWhileTheyAreNeeded(t *testing.T) {
 		if n := m.inService(); n != 4 || proofs() != 2 {
 			t.Errorf("%d are in service and %d proofs there, want 4 and 2", n, proofs())
 		}
-		kube.allow()
+		kube.allow(inSomeMinutes())
 		settle(5 * time.Second)
 		if n := m.inService(); n != 0 {
 			t.Errorf("%d are in service after a person let them go", n)

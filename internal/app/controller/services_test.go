@@ -228,9 +228,11 @@ func (k *fakeKubernetes) told() []string {
 	return slices.Clone(k.events)
 }
 
-// allow lets removals pass for some minutes.
-func (k *fakeKubernetes) allow() {
+// allow has a person say until when removals may pass.
+func (k *fakeKubernetes) allow(until string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.allowed = time.Now().Add(5 * time.Minute).Format(time.RFC3339)
+	k.allowed = until
 }
+
+func inSomeMinutes() string { return time.Now().Add(5 * time.Minute).Format(time.RFC3339) }
