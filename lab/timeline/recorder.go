@@ -183,9 +183,10 @@ func (r *Recorder) watchService(ctx context.Context, leader *api.Client, index u
 }
 
 // query asks for the instances once, blocking until they differ from those of
-// index. It asks for all, so that an answer also says why one is not passing. An answer without a leader behind it is an error: it says
-// nothing. So does the default read of a server that leads only just, and has
-// not applied its log yet; the first question is therefore a consistent one.
+// index. It asks for all, so that an answer also says why one is not passing. An
+// answer without a leader behind it is an error: it says nothing. So does the
+// default read of a server that leads only just, and has not applied its log yet;
+// the first question is therefore a consistent one.
 func (r *Recorder) query(ctx context.Context, server *api.Client, index uint64) (uint64, error) {
 	// Consul adds up to a sixteenth to the wait.
 	ctx, cancel := context.WithTimeout(ctx, blocks+blocks/16+prompt)

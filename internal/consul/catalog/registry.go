@@ -157,38 +157,38 @@ func (r *Registry) entries() []registration.Entry {
 	return r.picture.list(len(r.id.nodeOps(r.picture)) > 0)
 }
 
-// look reads the entries, if they may have changed since they were last read.
+// look brings the picture up to date, and tells whether it has changed.
 func (r *Registry) look(ctx context.Context) (changed bool, err error) {
+	picture, changed, err := r.read(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the entries of Consul node %s: %w", r.id.name, err)
+	}
+	if changed {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.picture = picture
+	}
+	return changed, nil
+}
+
+// read reads the entries, if they may have changed since they were last read.
+func (r *Registry) read(ctx context.Context) (p picture, changed bool, err error) {
 	r.mu.Lock()
 	last := r.picture.at
 	r.mu.Unlock()
 	if last != (indexes{}) {
 		now, _, _, err := r.answers(ctx, noCheck, noService)
 		if err != nil || now == last {
-			return false, r.unread(err)
+			return picture{}, false, err
 		}
 	}
 	now, checks, node, err := r.answers(ctx, "", "")
 	if err != nil {
-		return false, r.unread(err)
+		return picture{}, false, err
 	}
-	picture, err := newPicture(r.id, node, checks)
-	if err != nil {
-		return false, r.unread(err)
-	}
-	picture.at = now
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.picture = picture
-	return true, nil
-}
-
-// unread says of what an error is, if it is one.
-func (r *Registry) unread(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("read the entries of Consul node %s: %w", r.id.name, err)
+	p, err = newPicture(r.id, node, checks)
+	p.at = now
+	return p, true, err
 }
 
 // These filters let nothing pass: what is left of an answer is its index.
