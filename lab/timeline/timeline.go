@@ -67,7 +67,7 @@ func (p Pod) Lost() bool {
 
 // Dropped tells whether the servers dropped the pod although they were to return
 // it: one that has a gate, from when that has opened. Before, Consul's client agent
-// may take back what it has not heard of yet.
+// may take back what it has not heard of yet. Its node's own health does not count.
 func (p Pod) Dropped() bool {
 	gate := p.At[GateOpen]
 	return p.Lost() || p.Flaps > 0 && (gate.IsZero() || p.LastOut.After(gate))

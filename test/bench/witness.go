@@ -131,6 +131,8 @@ func joined(recorders []*timeline.Recorder) []timeline.Pod {
 		for i := range pods {
 			other := others[pods[i].UID]
 			pods[i].Flaps += other.Flaps
+			pods[i].NodeFlaps += other.NodeFlaps
+			pods[i].NodeOut = pods[i].NodeOut || other.NodeOut
 			for _, stage := range []timeline.Stage{timeline.Passing, timeline.Out} {
 				pods[i].At[stage] = later(pods[i].At[stage], other.At[stage])
 			}
@@ -148,10 +150,11 @@ func later(a, b time.Time) time.Time {
 }
 
 // lost counts the pods that the servers dropped although they were healthy and
-// their gates open.
+// their gates open. Here nothing parts Consul's members, so a node that they take
+// for dead counts as well.
 func lost(pods []timeline.Pod) (n int) {
 	for _, p := range pods {
-		if p.Dropped() {
+		if p.Dropped() || p.NodeOut || p.NodeFlaps > 0 {
 			n++
 		}
 	}

@@ -48,3 +48,22 @@ func TestLater(t *testing.T) {
 		}
 	}
 }
+
+// Nothing that clients were not given for a moment is left out, whyever that was.
+func TestLost(t *testing.T) {
+	at := func(stages ...timeline.Stage) (p timeline.Pod) {
+		for _, stage := range stages {
+			p.At[stage] = time.Unix(int64(stage)+1, 0)
+		}
+		return p
+	}
+	stays, leaves, out := at(timeline.Passing), at(timeline.Passing, timeline.Terminating, timeline.Out), at(timeline.Passing, timeline.Out)
+	flaps, nodeFlaps, nodeOut := stays, stays, out
+	flaps.Flaps, nodeFlaps.NodeFlaps, nodeOut.NodeOut = 1, 1, true
+	if n := lost([]timeline.Pod{stays, leaves}); n != 0 {
+		t.Errorf("%d lost, though one stays and one is told to leave", n)
+	}
+	if n := lost([]timeline.Pod{stays, leaves, out, flaps, nodeFlaps, nodeOut}); n != 4 {
+		t.Errorf("%d lost, want 4", n)
+	}
+}

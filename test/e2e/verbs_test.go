@@ -223,10 +223,15 @@ func lookUp(t *testing.T, name string) (map[string]*api.ServiceEntry, uint64) {
 	return byPod, meta.LastIndex
 }
 
-// noFlaps fails if the servers ever dropped one of the pods after its gate had opened.
+// noFlaps fails if the servers ever dropped one of the pods after its gate had opened,
+// but for its node's own health: Consul's members may take a node for dead up to half a
+// minute after a test has cut them off from each other, and Fairway has no part in that.
 func noFlaps(t *testing.T, pods []timeline.Pod) {
 	t.Helper()
 	for _, p := range pods {
+		if p.NodeOut || p.NodeFlaps > 0 {
+			t.Logf("Consul took the node of %s for dead", p.Name)
+		}
 		if p.Dropped() {
 			t.Errorf("the servers dropped %s: %d flaps, lost %v, dropped last %s after it was created\n%s",
 				p.Name, p.Flaps, p.Lost(), p.LastOut.Sub(p.At[timeline.Created]).Round(time.Millisecond), timeline.Table(pods))
